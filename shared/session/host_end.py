@@ -1,0 +1,92 @@
+"""The host's end of a session: executes every numbered command exactly once.
+
+Rules:
+- A vCPU (or a device) has at most one command outstanding, numbered 1, 2, 3, ... per issuer.
+- The last outcome of each issuer is kept until its next command comes.
+- No I/O here: a shell, or the race explorer, carries the messages.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from shared.commands import Outcome
+from shared.errors import InvalidRequestError, SequenceError
+from shared.session.guards import LinkGuards
+
+
+class Reception(Enum):
+    """What to do with a command that has just come in, besides answering it."""
+
+    EXECUTE = "execute"
+    ATTACHED = "attached"
+
+
+@dataclass(slots=True)
+class _Issuer:
+    number: int = 0
+    outcome: Outcome | None = None
+
+
+@dataclass(slots=True)
+class HostEnd:
+    """One guest's numbering and last outcomes. All methods are atomic.
+
+    issuer_count: vCPUs first, then devices.
+    """
+
+    issuer_count: int
+    guards: LinkGuards = field(default_factory=LinkGuards)
+    _issuers: list[_Issuer] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._issuers = [_Issuer() for _ in range(self.issuer_count)]
+
+    def receive(self, vcpu: int, number: int) -> Reception | Outcome:
+        """Decide what a command is: new (EXECUTE), still parked (ATTACHED), or done (its outcome).
+
+        Raises InvalidRequestError for an unknown issuer and SequenceError for a number that
+        is neither the last nor the next; both leave the session as it was.
+        """
+        issuer = self._issuer(vcpu)
+        if number == issuer.number + 1 and (issuer.number == 0 or issuer.outcome is not None):
+            issuer.number, issuer.outcome = number, None
+            return Reception.EXECUTE
+        if number == issuer.number and number > 0:
+            if not self.guards.answer_repeats:
+                return Reception.EXECUTE
+            return Reception.ATTACHED if issuer.outcome is None else issuer.outcome
+        if number < issuer.number and number > 0 and not self.guards.answer_repeats:
+            return Reception.EXECUTE
+        raise SequenceError(
+            f"vcpu {vcpu} sent number {number}; its last is {issuer.number}",
+            vcpu=vcpu,
+            number=number,
+            last=issuer.number,
+        )
+
+    def complete(self, vcpu: int, outcome: Outcome) -> int:
+        """Keep the outcome of the issuer's current command; returns the command's number."""
+        issuer = self._issuers[vcpu]
+        issuer.outcome = outcome
+        return issuer.number
+
+    def outstanding(self) -> list[int]:
+        """The issuers whose command is still parked."""
+        return [v for v, i in enumerate(self._issuers) if i.number and i.outcome is None]
+
+    def snapshot(self) -> list[tuple[int, Outcome | None]]:
+        """Number and last outcome per issuer, as plain data."""
+        return [(i.number, i.outcome) for i in self._issuers]
+
+    def restore(self, issuers: list[tuple[int, Outcome | None]]) -> None:
+        """The inverse of `snapshot`."""
+        self._issuers = [_Issuer(number, outcome) for number, outcome in issuers]
+
+    def _issuer(self, vcpu: int) -> _Issuer:
+        if not 0 <= vcpu < self.issuer_count:
+            raise InvalidRequestError(
+                f"vcpu is {vcpu}; it must be 0 to {self.issuer_count - 1}", field="vcpu", value=vcpu
+            )
+        return self._issuers[vcpu]
