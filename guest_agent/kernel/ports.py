@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from shared.commands import Command, Outcome
 
 Resource = tuple[str, int]
-"""What a step touches: a kind (`flags`, `counts`, `pte`, `state`, `lock`, ...) and a number in it."""
+"""What a step touches: a kind (`flags`, `counts`, `pte`, `state`, `lock`) and a number in it."""
 
 
 @dataclass(frozen=True, slots=True)
