@@ -1,0 +1,425 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Mode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    MODE_UNSPECIFIED: _ClassVar[Mode]
+    MODE_SEED: _ClassVar[Mode]
+    MODE_KVM: _ClassVar[Mode]
+MODE_UNSPECIFIED: Mode
+MODE_SEED: Mode
+MODE_KVM: Mode
+
+class OpenGuestRequest(_message.Message):
+    __slots__ = ("name", "page_count", "vcpu_count", "device_count", "mode", "essa_enabled", "unused_access_resident_ok", "unbacked_ranges")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    PAGE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    VCPU_COUNT_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    ESSA_ENABLED_FIELD_NUMBER: _ClassVar[int]
+    UNUSED_ACCESS_RESIDENT_OK_FIELD_NUMBER: _ClassVar[int]
+    UNBACKED_RANGES_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    page_count: int
+    vcpu_count: int
+    device_count: int
+    mode: Mode
+    essa_enabled: bool
+    unused_access_resident_ok: bool
+    unbacked_ranges: _containers.RepeatedCompositeFieldContainer[PageRange]
+    def __init__(self, name: _Optional[str] = ..., page_count: _Optional[int] = ..., vcpu_count: _Optional[int] = ..., device_count: _Optional[int] = ..., mode: _Optional[_Union[Mode, str]] = ..., essa_enabled: bool = ..., unused_access_resident_ok: bool = ..., unbacked_ranges: _Optional[_Iterable[_Union[PageRange, _Mapping]]] = ...) -> None: ...
+
+class OpenGuestResponse(_message.Message):
+    __slots__ = ("session", "guest_id")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    GUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    session: Session
+    guest_id: int
+    def __init__(self, session: _Optional[_Union[Session, _Mapping]] = ..., guest_id: _Optional[int] = ...) -> None: ...
+
+class ExecuteEssaRequest(_message.Message):
+    __slots__ = ("session", "vcpu", "essa")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    VCPU_FIELD_NUMBER: _ClassVar[int]
+    ESSA_FIELD_NUMBER: _ClassVar[int]
+    session: Session
+    vcpu: int
+    essa: Essa
+    def __init__(self, session: _Optional[_Union[Session, _Mapping]] = ..., vcpu: _Optional[int] = ..., essa: _Optional[_Union[Essa, _Mapping]] = ...) -> None: ...
+
+class ExecuteEssaResponse(_message.Message):
+    __slots__ = ("essa_state", "program_interruption_code", "machine_check")
+    ESSA_STATE_FIELD_NUMBER: _ClassVar[int]
+    PROGRAM_INTERRUPTION_CODE_FIELD_NUMBER: _ClassVar[int]
+    MACHINE_CHECK_FIELD_NUMBER: _ClassVar[int]
+    essa_state: int
+    program_interruption_code: int
+    machine_check: MachineCheck
+    def __init__(self, essa_state: _Optional[int] = ..., program_interruption_code: _Optional[int] = ..., machine_check: _Optional[_Union[MachineCheck, _Mapping]] = ...) -> None: ...
+
+class ExecuteRequest(_message.Message):
+    __slots__ = ("session", "commands")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    COMMANDS_FIELD_NUMBER: _ClassVar[int]
+    session: Session
+    commands: _containers.RepeatedCompositeFieldContainer[NumberedCommand]
+    def __init__(self, session: _Optional[_Union[Session, _Mapping]] = ..., commands: _Optional[_Iterable[_Union[NumberedCommand, _Mapping]]] = ...) -> None: ...
+
+class ExecuteResponse(_message.Message):
+    __slots__ = ("outcomes",)
+    OUTCOMES_FIELD_NUMBER: _ClassVar[int]
+    outcomes: _containers.RepeatedCompositeFieldContainer[NumberedOutcome]
+    def __init__(self, outcomes: _Optional[_Iterable[_Union[NumberedOutcome, _Mapping]]] = ...) -> None: ...
+
+class SubscribeFaultsRequest(_message.Message):
+    __slots__ = ("session",)
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    session: Session
+    def __init__(self, session: _Optional[_Union[Session, _Mapping]] = ...) -> None: ...
+
+class SubscribeFaultsResponse(_message.Message):
+    __slots__ = ("faults",)
+    FAULTS_FIELD_NUMBER: _ClassVar[int]
+    faults: _containers.RepeatedCompositeFieldContainer[DiscardFault]
+    def __init__(self, faults: _Optional[_Iterable[_Union[DiscardFault, _Mapping]]] = ...) -> None: ...
+
+class AcknowledgeFaultsRequest(_message.Message):
+    __slots__ = ("session", "numbers")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    NUMBERS_FIELD_NUMBER: _ClassVar[int]
+    session: Session
+    numbers: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, session: _Optional[_Union[Session, _Mapping]] = ..., numbers: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class AcknowledgeFaultsResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class CloseGuestRequest(_message.Message):
+    __slots__ = ("session",)
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    session: Session
+    def __init__(self, session: _Optional[_Union[Session, _Mapping]] = ...) -> None: ...
+
+class CloseGuestResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetStatusRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetStatusResponse(_message.Message):
+    __slots__ = ("incarnation", "version", "policy", "frame_count", "free_frame_count", "low_watermark", "high_watermark", "slot_count", "free_slot_count", "paging_overcommitted", "parked_count", "guest_count", "page_count", "counters")
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    POLICY_FIELD_NUMBER: _ClassVar[int]
+    FRAME_COUNT_FIELD_NUMBER: _ClassVar[int]
+    FREE_FRAME_COUNT_FIELD_NUMBER: _ClassVar[int]
+    LOW_WATERMARK_FIELD_NUMBER: _ClassVar[int]
+    HIGH_WATERMARK_FIELD_NUMBER: _ClassVar[int]
+    SLOT_COUNT_FIELD_NUMBER: _ClassVar[int]
+    FREE_SLOT_COUNT_FIELD_NUMBER: _ClassVar[int]
+    PAGING_OVERCOMMITTED_FIELD_NUMBER: _ClassVar[int]
+    PARKED_COUNT_FIELD_NUMBER: _ClassVar[int]
+    GUEST_COUNT_FIELD_NUMBER: _ClassVar[int]
+    PAGE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    COUNTERS_FIELD_NUMBER: _ClassVar[int]
+    incarnation: int
+    version: str
+    policy: str
+    frame_count: int
+    free_frame_count: int
+    low_watermark: int
+    high_watermark: int
+    slot_count: int
+    free_slot_count: int
+    paging_overcommitted: bool
+    parked_count: int
+    guest_count: int
+    page_count: int
+    counters: Counters
+    def __init__(self, incarnation: _Optional[int] = ..., version: _Optional[str] = ..., policy: _Optional[str] = ..., frame_count: _Optional[int] = ..., free_frame_count: _Optional[int] = ..., low_watermark: _Optional[int] = ..., high_watermark: _Optional[int] = ..., slot_count: _Optional[int] = ..., free_slot_count: _Optional[int] = ..., paging_overcommitted: bool = ..., parked_count: _Optional[int] = ..., guest_count: _Optional[int] = ..., page_count: _Optional[int] = ..., counters: _Optional[_Union[Counters, _Mapping]] = ...) -> None: ...
+
+class ListGuestsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListGuestsResponse(_message.Message):
+    __slots__ = ("guests",)
+    GUESTS_FIELD_NUMBER: _ClassVar[int]
+    guests: _containers.RepeatedCompositeFieldContainer[Guest]
+    def __init__(self, guests: _Optional[_Iterable[_Union[Guest, _Mapping]]] = ...) -> None: ...
+
+class GetGuestRequest(_message.Message):
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    def __init__(self, name: _Optional[str] = ...) -> None: ...
+
+class GetGuestResponse(_message.Message):
+    __slots__ = ("guest",)
+    GUEST_FIELD_NUMBER: _ClassVar[int]
+    guest: Guest
+    def __init__(self, guest: _Optional[_Union[Guest, _Mapping]] = ...) -> None: ...
+
+class GetPageMapRequest(_message.Message):
+    __slots__ = ("name", "first_pfn", "page_count")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    FIRST_PFN_FIELD_NUMBER: _ClassVar[int]
+    PAGE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    first_pfn: int
+    page_count: int
+    def __init__(self, name: _Optional[str] = ..., first_pfn: _Optional[int] = ..., page_count: _Optional[int] = ...) -> None: ...
+
+class GetPageMapResponse(_message.Message):
+    __slots__ = ("first_pfn", "states", "guest_page_count")
+    FIRST_PFN_FIELD_NUMBER: _ClassVar[int]
+    STATES_FIELD_NUMBER: _ClassVar[int]
+    GUEST_PAGE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    first_pfn: int
+    states: bytes
+    guest_page_count: int
+    def __init__(self, first_pfn: _Optional[int] = ..., states: _Optional[bytes] = ..., guest_page_count: _Optional[int] = ...) -> None: ...
+
+class EvictPagesRequest(_message.Message):
+    __slots__ = ("name", "ranges")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    RANGES_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    ranges: _containers.RepeatedCompositeFieldContainer[PageRange]
+    def __init__(self, name: _Optional[str] = ..., ranges: _Optional[_Iterable[_Union[PageRange, _Mapping]]] = ...) -> None: ...
+
+class EvictPagesResponse(_message.Message):
+    __slots__ = ("discarded_count", "page_out_count", "skipped_count")
+    DISCARDED_COUNT_FIELD_NUMBER: _ClassVar[int]
+    PAGE_OUT_COUNT_FIELD_NUMBER: _ClassVar[int]
+    SKIPPED_COUNT_FIELD_NUMBER: _ClassVar[int]
+    discarded_count: int
+    page_out_count: int
+    skipped_count: int
+    def __init__(self, discarded_count: _Optional[int] = ..., page_out_count: _Optional[int] = ..., skipped_count: _Optional[int] = ...) -> None: ...
+
+class Session(_message.Message):
+    __slots__ = ("token", "incarnation")
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    token: bytes
+    incarnation: int
+    def __init__(self, token: _Optional[bytes] = ..., incarnation: _Optional[int] = ...) -> None: ...
+
+class PageRange(_message.Message):
+    __slots__ = ("first_pfn", "page_count")
+    FIRST_PFN_FIELD_NUMBER: _ClassVar[int]
+    PAGE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    first_pfn: int
+    page_count: int
+    def __init__(self, first_pfn: _Optional[int] = ..., page_count: _Optional[int] = ...) -> None: ...
+
+class NumberedCommand(_message.Message):
+    __slots__ = ("vcpu", "number", "essa", "essa_array", "load", "store", "device_load", "device_store", "iske", "sske", "rrbe")
+    VCPU_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    ESSA_FIELD_NUMBER: _ClassVar[int]
+    ESSA_ARRAY_FIELD_NUMBER: _ClassVar[int]
+    LOAD_FIELD_NUMBER: _ClassVar[int]
+    STORE_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_LOAD_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_STORE_FIELD_NUMBER: _ClassVar[int]
+    ISKE_FIELD_NUMBER: _ClassVar[int]
+    SSKE_FIELD_NUMBER: _ClassVar[int]
+    RRBE_FIELD_NUMBER: _ClassVar[int]
+    vcpu: int
+    number: int
+    essa: Essa
+    essa_array: EssaArray
+    load: Load
+    store: Store
+    device_load: Load
+    device_store: Store
+    iske: Iske
+    sske: Sske
+    rrbe: Rrbe
+    def __init__(self, vcpu: _Optional[int] = ..., number: _Optional[int] = ..., essa: _Optional[_Union[Essa, _Mapping]] = ..., essa_array: _Optional[_Union[EssaArray, _Mapping]] = ..., load: _Optional[_Union[Load, _Mapping]] = ..., store: _Optional[_Union[Store, _Mapping]] = ..., device_load: _Optional[_Union[Load, _Mapping]] = ..., device_store: _Optional[_Union[Store, _Mapping]] = ..., iske: _Optional[_Union[Iske, _Mapping]] = ..., sske: _Optional[_Union[Sske, _Mapping]] = ..., rrbe: _Optional[_Union[Rrbe, _Mapping]] = ...) -> None: ...
+
+class NumberedOutcome(_message.Message):
+    __slots__ = ("vcpu", "number", "essa_state", "essa_array_states", "loaded", "done", "key", "program_interruption_code", "fault_number", "io_error", "machine_check")
+    VCPU_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    ESSA_STATE_FIELD_NUMBER: _ClassVar[int]
+    ESSA_ARRAY_STATES_FIELD_NUMBER: _ClassVar[int]
+    LOADED_FIELD_NUMBER: _ClassVar[int]
+    DONE_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    PROGRAM_INTERRUPTION_CODE_FIELD_NUMBER: _ClassVar[int]
+    FAULT_NUMBER_FIELD_NUMBER: _ClassVar[int]
+    IO_ERROR_FIELD_NUMBER: _ClassVar[int]
+    MACHINE_CHECK_FIELD_NUMBER: _ClassVar[int]
+    vcpu: int
+    number: int
+    essa_state: int
+    essa_array_states: bytes
+    loaded: LoadedData
+    done: Done
+    key: int
+    program_interruption_code: int
+    fault_number: int
+    io_error: IoError
+    machine_check: MachineCheck
+    def __init__(self, vcpu: _Optional[int] = ..., number: _Optional[int] = ..., essa_state: _Optional[int] = ..., essa_array_states: _Optional[bytes] = ..., loaded: _Optional[_Union[LoadedData, _Mapping]] = ..., done: _Optional[_Union[Done, _Mapping]] = ..., key: _Optional[int] = ..., program_interruption_code: _Optional[int] = ..., fault_number: _Optional[int] = ..., io_error: _Optional[_Union[IoError, _Mapping]] = ..., machine_check: _Optional[_Union[MachineCheck, _Mapping]] = ...) -> None: ...
+
+class Essa(_message.Message):
+    __slots__ = ("orc", "pfn", "problem_state")
+    ORC_FIELD_NUMBER: _ClassVar[int]
+    PFN_FIELD_NUMBER: _ClassVar[int]
+    PROBLEM_STATE_FIELD_NUMBER: _ClassVar[int]
+    orc: int
+    pfn: int
+    problem_state: bool
+    def __init__(self, orc: _Optional[int] = ..., pfn: _Optional[int] = ..., problem_state: bool = ...) -> None: ...
+
+class EssaArray(_message.Message):
+    __slots__ = ("orcs", "pfns", "problem_state")
+    ORCS_FIELD_NUMBER: _ClassVar[int]
+    PFNS_FIELD_NUMBER: _ClassVar[int]
+    PROBLEM_STATE_FIELD_NUMBER: _ClassVar[int]
+    orcs: bytes
+    pfns: bytes
+    problem_state: bool
+    def __init__(self, orcs: _Optional[bytes] = ..., pfns: _Optional[bytes] = ..., problem_state: bool = ...) -> None: ...
+
+class Load(_message.Message):
+    __slots__ = ("pfn", "offset", "length")
+    PFN_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    LENGTH_FIELD_NUMBER: _ClassVar[int]
+    pfn: int
+    offset: int
+    length: int
+    def __init__(self, pfn: _Optional[int] = ..., offset: _Optional[int] = ..., length: _Optional[int] = ...) -> None: ...
+
+class Store(_message.Message):
+    __slots__ = ("pfn", "offset", "data", "repeat")
+    PFN_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    REPEAT_FIELD_NUMBER: _ClassVar[int]
+    pfn: int
+    offset: int
+    data: bytes
+    repeat: int
+    def __init__(self, pfn: _Optional[int] = ..., offset: _Optional[int] = ..., data: _Optional[bytes] = ..., repeat: _Optional[int] = ...) -> None: ...
+
+class Iske(_message.Message):
+    __slots__ = ("pfn",)
+    PFN_FIELD_NUMBER: _ClassVar[int]
+    pfn: int
+    def __init__(self, pfn: _Optional[int] = ...) -> None: ...
+
+class Sske(_message.Message):
+    __slots__ = ("pfn", "key")
+    PFN_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    pfn: int
+    key: int
+    def __init__(self, pfn: _Optional[int] = ..., key: _Optional[int] = ...) -> None: ...
+
+class Rrbe(_message.Message):
+    __slots__ = ("pfn",)
+    PFN_FIELD_NUMBER: _ClassVar[int]
+    pfn: int
+    def __init__(self, pfn: _Optional[int] = ...) -> None: ...
+
+class LoadedData(_message.Message):
+    __slots__ = ("data", "repeat")
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    REPEAT_FIELD_NUMBER: _ClassVar[int]
+    data: bytes
+    repeat: int
+    def __init__(self, data: _Optional[bytes] = ..., repeat: _Optional[int] = ...) -> None: ...
+
+class Done(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class IoError(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class MachineCheck(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class DiscardFault(_message.Message):
+    __slots__ = ("number", "vcpu", "address")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    VCPU_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    vcpu: int
+    address: int
+    def __init__(self, number: _Optional[int] = ..., vcpu: _Optional[int] = ..., address: _Optional[int] = ...) -> None: ...
+
+class Guest(_message.Message):
+    __slots__ = ("guest_id", "name", "page_count", "vcpu_count", "device_count", "mode", "essa_enabled", "state_counts", "parked_count", "unacknowledged_fault_count", "subscribed", "stream_count", "counters")
+    GUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    PAGE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    VCPU_COUNT_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    ESSA_ENABLED_FIELD_NUMBER: _ClassVar[int]
+    STATE_COUNTS_FIELD_NUMBER: _ClassVar[int]
+    PARKED_COUNT_FIELD_NUMBER: _ClassVar[int]
+    UNACKNOWLEDGED_FAULT_COUNT_FIELD_NUMBER: _ClassVar[int]
+    SUBSCRIBED_FIELD_NUMBER: _ClassVar[int]
+    STREAM_COUNT_FIELD_NUMBER: _ClassVar[int]
+    COUNTERS_FIELD_NUMBER: _ClassVar[int]
+    guest_id: int
+    name: str
+    page_count: int
+    vcpu_count: int
+    device_count: int
+    mode: Mode
+    essa_enabled: bool
+    state_counts: _containers.RepeatedCompositeFieldContainer[StateCount]
+    parked_count: int
+    unacknowledged_fault_count: int
+    subscribed: bool
+    stream_count: int
+    counters: Counters
+    def __init__(self, guest_id: _Optional[int] = ..., name: _Optional[str] = ..., page_count: _Optional[int] = ..., vcpu_count: _Optional[int] = ..., device_count: _Optional[int] = ..., mode: _Optional[_Union[Mode, str]] = ..., essa_enabled: bool = ..., state_counts: _Optional[_Iterable[_Union[StateCount, _Mapping]]] = ..., parked_count: _Optional[int] = ..., unacknowledged_fault_count: _Optional[int] = ..., subscribed: bool = ..., stream_count: _Optional[int] = ..., counters: _Optional[_Union[Counters, _Mapping]] = ...) -> None: ...
+
+class StateCount(_message.Message):
+    __slots__ = ("state", "page_count")
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    state: int
+    page_count: int
+    def __init__(self, state: _Optional[int] = ..., page_count: _Optional[int] = ...) -> None: ...
+
+class Counters(_message.Message):
+    __slots__ = ("page_in_count", "page_out_count", "unused_discard_count", "volatile_discard_count", "potential_volatile_discard_count", "discard_fault_count", "essa_counts")
+    PAGE_IN_COUNT_FIELD_NUMBER: _ClassVar[int]
+    PAGE_OUT_COUNT_FIELD_NUMBER: _ClassVar[int]
+    UNUSED_DISCARD_COUNT_FIELD_NUMBER: _ClassVar[int]
+    VOLATILE_DISCARD_COUNT_FIELD_NUMBER: _ClassVar[int]
+    POTENTIAL_VOLATILE_DISCARD_COUNT_FIELD_NUMBER: _ClassVar[int]
+    DISCARD_FAULT_COUNT_FIELD_NUMBER: _ClassVar[int]
+    ESSA_COUNTS_FIELD_NUMBER: _ClassVar[int]
+    page_in_count: int
+    page_out_count: int
+    unused_discard_count: int
+    volatile_discard_count: int
+    potential_volatile_discard_count: int
+    discard_fault_count: int
+    essa_counts: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, page_in_count: _Optional[int] = ..., page_out_count: _Optional[int] = ..., unused_discard_count: _Optional[int] = ..., volatile_discard_count: _Optional[int] = ..., potential_volatile_discard_count: _Optional[int] = ..., discard_fault_count: _Optional[int] = ..., essa_counts: _Optional[_Iterable[int]] = ...) -> None: ...
