@@ -1,0 +1,74 @@
+"""Every byte is checked: loads, stores and transfers against the ledger of versions.
+
+Rules:
+- A violation is an `IntegrityError` in the kernel's list, with the page's history; the run
+  goes on, counts it, and ends with exit code 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from guest_agent.kernel.content import TAG_SIZE, LoadTicket, parse_tag
+from guest_agent.kernel.page import Page
+from shared.commands import LoadOutcome, Outcome
+
+if TYPE_CHECKING:
+    from guest_agent.kernel.kernel import Kernel
+
+
+@dataclass(frozen=True, slots=True)
+class IntegrityError:
+    """Content that no legal history explains.
+
+    what: one sentence. page: the page as it was. history: its last events, oldest first.
+    """
+
+    what: str
+    page: str
+    history: tuple[str, ...]
+
+
+def report(kernel: Kernel, page: Page, what: str) -> None:
+    """Count and keep an integrity error."""
+    kernel.statistics.integrity_errors += 1
+    error = IntegrityError(what, page.describe(), tuple(page.history))
+    kernel.integrity_errors.append(error)
+    if kernel.on_integrity_error is not None:
+        kernel.on_integrity_error(error)
+
+
+def check_loaded(
+    kernel: Kernel, page: Page, ticket: LoadTicket, outcome: Outcome, *, tags: int
+) -> int | None:
+    """Check what a load or a transfer saw; the version, or None after reporting an error.
+
+    tags: how many 32-byte tags were read; all must be the same one.
+    """
+    disk, block = ticket.key
+    if not isinstance(outcome, LoadOutcome):
+        report(kernel, page, f"load of disk {disk} block {block} ended in {outcome}")
+        return None
+    if outcome.repeat != tags or len(outcome.data) != TAG_SIZE:
+        report(kernel, page, f"disk {disk} block {block} is torn: tags differ inside the page")
+        return None
+    seen = parse_tag(outcome.data)
+    if seen is None:
+        report(kernel, page, f"disk {disk} block {block} holds no tag: {outcome.data.hex()}")
+        return None
+    if seen[:2] != ticket.key:
+        report(
+            kernel,
+            page,
+            f"expected disk {disk} block {block}, found disk {seen[0]} block {seen[1]}",
+        )
+        return None
+    if not kernel.ledger.end_load(ticket, seen[2]):
+        report(
+            kernel,
+            page,
+            f"disk {disk} block {block}: version {seen[2]} seen, legal were {ticket.legal}",
+        )
+        return None
+    return seen[2]

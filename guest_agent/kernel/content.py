@@ -1,0 +1,146 @@
+"""Content that names itself, and the ledger of what may legally be seen.
+
+Rules:
+- A 4 KiB block is 128 repeats of one 32-byte tag (disk, block, version, checksum); a block
+  never written reads as version 0.
+- A load may see any version that was not overwritten, by a store that both began and ended
+  before the load began; anything else is an integrity error.
+- A completed writeback makes its version durable: after a power failure that version or a
+  newer one is seen, and none older.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+from hashlib import blake2b
+from struct import Struct
+from typing import Final
+
+from shared.arch import PAGE_SIZE
+
+_BODY: Final = Struct("<4sIQQ")
+_MAGIC: Final = b"ESSA"
+TAG_SIZE: Final = 32
+TAGS_PER_PAGE: Final = PAGE_SIZE // TAG_SIZE
+
+BlockKey = tuple[int, int]
+"""(disk, block)."""
+
+
+@lru_cache(maxsize=65_536)
+def tag(disk: int, block: int, version: int) -> bytes:
+    """The 32 bytes that fill block `block` of disk `disk` at `version`. Little-endian."""
+    body = _BODY.pack(_MAGIC, disk, block, version)
+    return body + blake2b(body, digest_size=TAG_SIZE - _BODY.size).digest()
+
+
+@lru_cache(maxsize=65_536)
+def parse_tag(data: bytes) -> tuple[int, int, int] | None:
+    """(disk, block, version), or None for bytes that are no intact tag."""
+    if len(data) != TAG_SIZE:
+        return None
+    magic, disk, block, version = _BODY.unpack_from(data)
+    if magic != _MAGIC or tag(disk, block, version) != data:
+        return None
+    return disk, block, version
+
+
+@dataclass(slots=True)
+class _Block:
+    """legal: version -> when its store ended (None: still under way)."""
+
+    next_version: int = 1
+    durable: int = 0
+    legal: dict[int, int | None] = field(default_factory=lambda: {0: 0})
+    begun: dict[int, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadTicket:
+    """What was legal when a load began."""
+
+    key: BlockKey
+    legal: tuple[int, ...]
+    next_version: int
+
+
+@dataclass(slots=True)
+class Ledger:
+    """The versions of every block of one guest. All methods are atomic; no schedule point."""
+
+    _blocks: dict[BlockKey, _Block] = field(default_factory=dict)
+    _now: int = 0
+
+    def _block(self, key: BlockKey) -> _Block:
+        block = self._blocks.get(key)
+        if block is None:
+            block = self._blocks[key] = _Block()
+        return block
+
+    def begin_store(self, key: BlockKey) -> int:
+        """A store of a new version is about to be issued; returns the version."""
+        block = self._block(key)
+        version = block.next_version
+        block.next_version += 1
+        self._now += 1
+        block.begun[version] = self._now
+        block.legal[version] = None
+        return version
+
+    def end_store(self, key: BlockKey, version: int) -> None:
+        """The store has taken effect: versions that ended before it began are gone."""
+        block = self._blocks[key]
+        begun = block.begun.pop(version, None)
+        if begun is None:
+            return  # dropped meanwhile by `lost`
+        for other, ended in list(block.legal.items()):
+            if ended is not None and ended < begun:
+                del block.legal[other]
+        self._now += 1
+        block.legal[version] = self._now
+
+    def cancel_store(self, key: BlockKey, version: int) -> None:
+        """The store was nullified and has had no effect."""
+        block = self._blocks[key]
+        block.begun.pop(version, None)
+        block.legal.pop(version, None)
+
+    def begin_load(self, key: BlockKey) -> LoadTicket:
+        """A load, or a transfer to the disk, is about to read the block."""
+        block = self._block(key)
+        return LoadTicket(key, tuple(block.legal), block.next_version)
+
+    def end_load(self, ticket: LoadTicket, seen: int) -> bool:
+        """Whether `seen` was legal at any moment of the load.
+
+        With no store under way, what was seen is from now on the only legal version.
+        """
+        block = self._blocks[ticket.key]
+        newer = ticket.next_version <= seen < block.next_version
+        if not newer and seen not in ticket.legal:
+            return False
+        if not block.begun and block.next_version == ticket.next_version and seen in block.legal:
+            block.legal = {seen: block.legal[seen]}
+        return True
+
+    def made_durable(self, key: BlockKey, version: int) -> None:
+        """A writeback of `version` has completed."""
+        block = self._block(key)
+        block.durable = max(block.durable, version)
+
+    def lost(self, key: BlockKey) -> None:
+        """Memory's copy is gone (power failure, truncate): the disk's is what there is."""
+        block = self._block(key)
+        block.begun.clear()
+        self._now += 1
+        block.legal = dict.fromkeys(range(block.durable, block.next_version), self._now)
+
+    def power_failed(self) -> None:
+        """`lost` for every block."""
+        for key in self._blocks:
+            self.lost(key)
+
+    def legal(self, key: BlockKey) -> list[int]:
+        """The versions a load may see now."""
+        return sorted(self._block(key).legal)

@@ -1,0 +1,63 @@
+"""PG_dirty, its tag in the page tree, and PG_uptodate with the change bit.
+
+Models: mm/page-writeback.c of Linux 2.6.15; SetPageUptodate of include/asm-s390/pgtable.h
+with patch 6/6.
+"""
+
+from __future__ import annotations
+
+from guest_agent.kernel.cpu import Cpu
+from guest_agent.kernel.page import Page, PG_dirty, PG_uptodate, PG_writeback, reads, writes
+
+PAGE_DEFAULT_KEY = 0
+"""What page_clear_dirty writes: ACC, F, R and C all zero."""
+
+
+async def set_page_dirty(cpu: Cpu, page: Page) -> None:
+    """PG_dirty first, then the tag by which writeback finds the page."""
+    if await cpu.test_and_set_flag(page, PG_dirty):
+        return
+    mapping = page.mapping
+    if mapping is None:
+        return  # truncated meanwhile: nothing to write back
+    await cpu.wait_until(
+        lambda: mapping.tree_lock.holder is None,
+        "page_tree.tag",
+        reads("lock", mapping.tree_lock.number),
+        writes("page_tree", mapping.number),
+    )
+    if page.mapping is mapping:
+        mapping.dirty[page.index] = None
+
+
+async def clear_page_dirty_for_io(cpu: Cpu, page: Page) -> bool:
+    """Take PG_dirty off for writing the page; False if it was clean. Page lock held."""
+    return await cpu.test_and_clear_flag(page, PG_dirty)
+
+
+async def set_page_writeback(cpu: Cpu, page: Page) -> None:
+    """PG_writeback, and the dirty tag goes unless somebody has dirtied the page again."""
+    await cpu.set_flag(page, PG_writeback)
+    mapping = page.mapping
+    if mapping is None:
+        return
+    await cpu.wait_until(
+        lambda: mapping.tree_lock.holder is None,
+        "page_tree.untag",
+        reads("lock", mapping.tree_lock.number),
+        writes("page_tree", mapping.number),
+        writes("flags", page.pfn),
+    )
+    if not page.flags & PG_dirty:
+        mapping.dirty.pop(page.index, None)
+
+
+async def set_page_uptodate(cpu: Cpu, page: Page) -> None:
+    """PG_uptodate; its first setting clears the change bit that the filling of the page set.
+
+    Under the page lock. A page that is up to date already keeps its C: it may stem from
+    stores that no one has transferred yet (R10).
+    """
+    already = await cpu.test_and_set_flag(page, PG_uptodate)
+    if not already or not cpu.kernel.guards.clear_change_once:
+        await cpu.set_storage_key(page, PAGE_DEFAULT_KEY)

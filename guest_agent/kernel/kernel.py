@@ -1,0 +1,269 @@
+"""One guest's kernel: its memory, vCPUs, files and counters, put together.
+
+Rules:
+- No transport, clock, randomness or thread: the world is behind `ports`.
+- All state is plain data that hangs on this object; nothing is global.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import numpy as np
+
+from guest_agent.kernel import vmscan
+from guest_agent.kernel.checked import IntegrityError
+from guest_agent.kernel.content import TAG_SIZE, TAGS_PER_PAGE, Ledger
+from guest_agent.kernel.cpu import Cpu, Interrupt, KernelBug
+from guest_agent.kernel.discard import do_discard_fault
+from guest_agent.kernel.filemap import kernel_load
+from guest_agent.kernel.grace import CallFunction, GracePeriod
+from guest_agent.kernel.guards import FIXED, Guards
+from guest_agent.kernel.lru import Lru
+from guest_agent.kernel.memory import Mm, Pte
+from guest_agent.kernel.page import Mapping, Page, PG_reserved, PG_uptodate, SpinLock, reads, writes
+from guest_agent.kernel.page_alloc import put_page
+from guest_agent.kernel.page_cache import find_get_page
+from guest_agent.kernel.ports import Disk, Link, Schedule
+from shared.arch import InterruptionCode, Orc
+from shared.commands import (
+    ESSA_ARRAY_MAX,
+    DiscardFault,
+    Essa,
+    EssaArray,
+    EssaArrayOutcome,
+    ProgramInterruption,
+)
+
+RESERVED_PAGES = 1
+"""Page 0, the lowcore; the boot-time probe asks for its state."""
+
+
+class Hints(StrEnum):
+    """What the guest tells its host."""
+
+    NONE = "none"
+    UNUSED = "unused"
+    VOLATILE = "volatile"
+
+
+@dataclass(frozen=True, slots=True)
+class KernelConfig:
+    """page_count: 4 KiB pages of the guest. cache_limit: pages the page cache may hold, or None."""
+
+    page_count: int
+    vcpu_count: int = 1
+    hints: Hints = Hints.VOLATILE
+    guards: Guards = FIXED
+    cache_limit: int | None = None
+
+
+@dataclass(slots=True)
+class Statistics:
+    """Counters since boot; `essa` by operation request code."""
+
+    cache_hits: int = 0
+    cache_misses: int = 0
+    disk_reads: int = 0
+    disk_writes: int = 0
+    minor_faults: int = 0
+    major_faults: int = 0
+    discard_faults: int = 0
+    pages_discarded: int = 0
+    made_volatile: int = 0
+    stable_failed: int = 0
+    integrity_errors: int = 0
+    essa: list[int] = field(default_factory=lambda: [0] * 8)
+
+
+class Kernel:
+    """The guest. Construct, start one task per vCPU, `boot` on one of them, then run system calls.
+
+    ledger: handed over from one incarnation of the guest to the next, as its disk is.
+    """
+
+    def __init__(
+        self,
+        config: KernelConfig,
+        link: Link,
+        schedule: Schedule,
+        disk: Disk,
+        ledger: Ledger | None = None,
+    ) -> None:
+        if config.page_count <= RESERVED_PAGES:
+            raise ValueError(f"page_count is {config.page_count}; at least {RESERVED_PAGES + 1}")
+        self.config = config
+        self.guards = config.guards
+        self.link = link
+        self.schedule = schedule
+        self.disk = disk
+        self.ledger = ledger if ledger is not None else Ledger()
+        self.cache_limit = config.cache_limit
+        self.statistics = Statistics()
+        self.integrity_errors: list[IntegrityError] = []
+        self.on_integrity_error: Callable[[IntegrityError], None] | None = None
+        self.has_essa = False
+        self._locks = 0
+        self._ptes = 0
+        self._mms = 0
+        self._offset = 0
+        self.cpus = [Cpu(self, n) for n in range(config.vcpu_count)]
+        self.mem_map = [Page(pfn) for pfn in range(config.page_count)]
+        for page in self.mem_map[:RESERVED_PAGES]:
+            page.flags, page.count = PG_reserved, 1
+        self.free_list: deque[Page] = deque(self.mem_map[RESERVED_PAGES:])
+        self.lru = Lru(self._new_lock())
+        self.grace: GracePeriod = CallFunction()
+        self.nrpages = 0
+        self.mappings: dict[int, Mapping] = {}
+        self.arrived_faults: dict[int, DiscardFault] = {}
+        self._taken_faults = 0
+
+    # What the guest may tell its host; decided at boot.
+
+    @property
+    def unused_hints(self) -> bool:
+        """Whether pages are set unused when freed and stable when allocated."""
+        return self.has_essa and self.config.hints is not Hints.NONE
+
+    @property
+    def volatile_hints(self) -> bool:
+        """Whether clean page cache pages are offered for discarding."""
+        return self.has_essa and self.config.hints is Hints.VOLATILE
+
+    async def boot(self, cpu: Cpu) -> None:
+        """Probe for ESSA on absolute page 0, then set all free pages unused."""
+        outcome = await cpu.call(Essa(Orc.GET_STATE, 0))
+        if isinstance(outcome, ProgramInterruption):
+            if outcome.code != InterruptionCode.OPERATION:
+                raise KernelBug(f"the ESSA probe ended in {outcome}")
+            return
+        self.has_essa = True
+        if not self.unused_hints:
+            return
+        pfns = np.arange(RESERVED_PAGES, self.config.page_count, dtype=np.uint32)
+        for start in range(0, len(pfns), ESSA_ARRAY_MAX):
+            chunk = pfns[start : start + ESSA_ARRAY_MAX]
+            orcs = np.full(len(chunk), Orc.SET_UNUSED, dtype=np.uint8)
+            outcome = await cpu.call(EssaArray(orcs, chunk))
+            if not isinstance(outcome, EssaArrayOutcome):
+                raise KernelBug(f"setting free pages unused ended in {outcome}")
+            self.statistics.essa[Orc.SET_UNUSED] += len(chunk)
+
+    # Objects.
+
+    def _new_lock(self) -> SpinLock:
+        self._locks += 1
+        return SpinLock(self._locks)
+
+    def open_file(self, number: int, disk: int, first_block: int) -> Mapping:
+        """The address space of a file whose pages lie at consecutive blocks of a disk."""
+        mapping = self.mappings.get(number)
+        if mapping is None:
+            mapping = Mapping(number, disk, first_block, self._new_lock(), self._new_lock())
+            self.mappings[number] = mapping
+        return mapping
+
+    def new_mm(self) -> Mm:
+        """An empty address space."""
+        self._mms += 1
+        return Mm(self._mms, self._new_lock())
+
+    def pte(self, mm: Mm, address: int) -> Pte:
+        """The pte of a page address, made on first use."""
+        pte = mm.ptes.get(address)
+        if pte is None:
+            self._ptes += 1
+            pte = mm.ptes[address] = Pte(self._ptes)
+        return pte
+
+    def forget(self, mapping: Mapping, page: Page) -> None:
+        """radix_tree_delete and its counters. The tree lock is held, the point is behind."""
+        if mapping.pages.get(page.index) is not page:
+            raise KernelBug(f"page is not in its page tree: {page.describe()}")
+        del mapping.pages[page.index]
+        mapping.dirty.pop(page.index, None)
+        self.nrpages -= 1
+
+    def next_offset(self) -> int:
+        """Byte offset of the tag that the next checked load reads; goes round the page."""
+        self._offset = (self._offset + 1) % TAGS_PER_PAGE
+        return self._offset * TAG_SIZE
+
+    # Interrupts.
+
+    def raise_interrupt(self, vcpu: int, interrupt: Interrupt) -> None:
+        """Make an interrupt pending. Called by the world, or behind a point."""
+        cpu = self.cpus[vcpu]
+        cpu.pending.append(interrupt)
+        self.schedule.interrupt_raised(cpu)
+
+    def discard_fault_arrived(self, fault: DiscardFault) -> None:
+        """Hand a discard fault to its vCPU, which waits, or will wait, for its number.
+
+        A fault that its vCPU has taken before comes again only with the link's guard off;
+        it then interrupts the vCPU as a real one would.
+        """
+        cpu = self.cpus[fault.vcpu]
+        if fault.number > self._taken_faults:
+            self._taken_faults = fault.number
+            self.arrived_faults[fault.number] = fault
+            self.schedule.interrupt_raised(cpu)
+        elif fault.number not in self.arrived_faults:
+
+            async def late(cpu: Cpu) -> None:
+                cpu.irq_off += 1
+                await do_discard_fault(cpu, fault)
+
+            self.raise_interrupt(fault.vcpu, late)
+
+    async def smp_call_function(self, cpu: Cpu) -> None:
+        """Interrupt every other vCPU and wait until each has answered.
+
+        Raises KernelBug if called with interrupts disabled, which would dead-lock.
+        """
+        if cpu.irq_off:
+            raise KernelBug(f"smp_call_function on vcpu {cpu.number} with interrupts disabled")
+        waiting = {c.number for c in self.cpus if c is not cpu}
+
+        async def answer(other: Cpu) -> None:
+            await other.point("ipi.answer", writes("ipi", cpu.number))
+            waiting.discard(other.number)
+
+        for number in sorted(waiting):
+            self.raise_interrupt(number, answer)
+        await cpu.wait_until(lambda: not waiting, "ipi.wait", reads("ipi", cpu.number))
+
+    async def idle(self, cpu: Cpu, until: Callable[[], bool], label: str = "idle") -> None:
+        """Take interrupts until the condition, on resource ("idle", 0), holds."""
+        await cpu.wait_until(until, label, reads("idle"))
+
+    # Memory pressure.
+
+    async def try_to_free_pages(self, cpu: Cpu) -> None:
+        """Free discarded pages whose grace period is over, else one page of the cache."""
+        if not await self.grace.reclaim(cpu):
+            await self.shrink_cache(cpu)
+
+    async def shrink_cache(self, cpu: Cpu) -> bool:
+        """Free the least recently used page of the cache that can be freed."""
+        return await vmscan.shrink_cache(cpu)
+
+    # The end of a run.
+
+    async def verify(self, cpu: Cpu) -> int:
+        """Compare every cached page whole; returns how many were compared."""
+        compared = 0
+        for mapping in list(self.mappings.values()):
+            for index in sorted(mapping.pages):
+                page = await find_get_page(cpu, mapping, index)
+                if page is None:
+                    continue
+                if page.flags & PG_uptodate:
+                    await kernel_load(cpu, page, mapping, index, tags=TAGS_PER_PAGE)
+                    compared += 1
+                await put_page(cpu, page)
+        return compared
