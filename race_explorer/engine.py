@@ -1,0 +1,218 @@
+"""The step engine: one choice at a time, to exhaustion or by a given list.
+
+Rules:
+- A world offers options; running one is one atomic step. All nondeterminism is the index
+  chosen among them, so a run is its list of choices.
+- Options of one name never run twice in a row without the world's saying so: a name is an
+  actor, and its accesses are what its next step touches.
+- Depth-first search skips schedules that differ only in the order of independent steps
+  (sleep sets, Godefroid 1996); two steps depend on each other when they touch one resource
+  and one of them writes it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+Resource = tuple[str, int]
+ANY = -1
+
+
+class Touch(Protocol):
+    """One declared access; the guest kernel's `Access` is one."""
+
+    @property
+    def resource(self) -> Resource:
+        """Kind and number; the number ANY stands for every one of the kind."""
+        ...
+
+    @property
+    def write(self) -> bool:
+        """Whether the step may change it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """What one actor would do next."""
+
+    name: str
+    label: str
+    accesses: tuple[Touch, ...]
+    run: Callable[[], None]
+
+
+class World(Protocol):
+    """One fresh instance of a scenario."""
+
+    def options(self) -> list[Option]:
+        """The enabled steps, in an order that depends on nothing but the steps taken."""
+        ...
+
+    def violations(self) -> list[str]:
+        """What has gone wrong so far; [] while all is well."""
+        ...
+
+    def finished(self) -> list[str]:
+        """Called when no step is enabled: what is wrong with ending here (a deadlock, ...)."""
+        ...
+
+    def reached(self) -> set[str]:
+        """Which of the scenario's interesting situations have occurred."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One schedule: its choices, its steps (actor, label), and how it ended."""
+
+    choices: tuple[int, ...]
+    steps: tuple[tuple[str, str], ...]
+    violations: tuple[str, ...]
+    reached: frozenset[str]
+
+
+@dataclass(slots=True)
+class Report:
+    """What a search has found. exhausted: no schedule is left that could differ."""
+
+    schedules: int = 0
+    pruned: int = 0
+    steps: int = 0
+    exhausted: bool = False
+    counterexample: Run | None = None
+    reached: Counter[str] = field(default_factory=Counter)
+
+
+class DivergedError(Exception):
+    """The world did not offer what it offered before: it is not deterministic."""
+
+
+def dependent(a: Sequence[Touch], b: Sequence[Touch]) -> bool:
+    """Whether the order of two steps with these accesses can matter."""
+    return any(
+        x.resource[0] == y.resource[0]
+        and (x.write or y.write)
+        and (x.resource[1] == y.resource[1] or ANY in (x.resource[1], y.resource[1]))
+        for x in a
+        for y in b
+    )
+
+
+@dataclass(slots=True)
+class _Node:
+    """One decision of the current path. `sleep` and `done` map names to accesses."""
+
+    names: tuple[str, ...]
+    sleep: dict[str, tuple[Touch, ...]]
+    done: dict[str, tuple[Touch, ...]]
+    choice: int
+
+    def advance(self, accesses: tuple[Touch, ...]) -> bool:
+        """Turn to the next option that neither sleeps nor was tried; False if there is none."""
+        self.done[self.names[self.choice]] = accesses
+        for i, name in enumerate(self.names):
+            if name not in self.done and name not in self.sleep:
+                self.choice = i
+                return True
+        return False
+
+
+class _Path:
+    """Drives one world, keeping its record."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.choices: list[int] = []
+        self.steps: list[tuple[str, str]] = []
+        self.taken: list[tuple[Touch, ...]] = []
+        self.violations: tuple[str, ...] = ()
+
+    def step(self, options: list[Option], choice: int) -> None:
+        option = options[choice]
+        self.choices.append(choice)
+        self.steps.append((option.name, option.label))
+        self.taken.append(option.accesses)
+        option.run()
+        self.violations = tuple(self.world.violations())
+
+    def record(self) -> Run:
+        return Run(
+            tuple(self.choices),
+            tuple(self.steps),
+            self.violations or tuple(self.world.finished()),
+            frozenset(self.world.reached()),
+        )
+
+
+def replay(build: Callable[[], World], choices: Sequence[int]) -> Run:
+    """Run one schedule again; past the end of `choices` the first option is taken.
+
+    Raises DivergedError for a choice that the world does not offer.
+    """
+    path = _Path(build())
+    while not path.violations and (options := path.world.options()):
+        n = len(path.choices)
+        choice = choices[n] if n < len(choices) else 0
+        if choice >= len(options):
+            raise DivergedError(f"step {n}: choice {choice} of {len(options)}")
+        path.step(options, choice)
+    return path.record()
+
+
+def explore(
+    build: Callable[[], World],
+    *,
+    schedules_max: int,
+    sleep_sets: bool = True,
+    stop_at_first: bool = True,
+) -> Report:
+    """Depth-first search of all schedules, at most `schedules_max` of them.
+
+    `exhausted` is True only if none is left. Without sleep sets every order is tried.
+    """
+    report, stack = Report(), list[_Node]()
+    while report.schedules + report.pruned < schedules_max:
+        path, complete = _descend(build(), stack, sleep_sets=sleep_sets)
+        report.steps += len(path.steps)
+        if complete:
+            report.schedules += 1
+            run = path.record()
+            report.reached.update(run.reached)
+            if run.violations and report.counterexample is None:
+                report.counterexample = run
+                if stop_at_first:
+                    return report
+        else:
+            report.pruned += 1
+        del stack[len(path.taken) :]
+        while stack and not stack[-1].advance(path.taken[len(stack) - 1]):
+            stack.pop()
+        if not stack:
+            report.exhausted = True
+            return report
+    return report
+
+
+def _descend(world: World, stack: list[_Node], *, sleep_sets: bool) -> tuple[_Path, bool]:
+    """Follow the stack, then first choices to the end; False if all that is left sleeps."""
+    path = _Path(world)
+    sleep: dict[str, tuple[Touch, ...]] = {}
+    while not path.violations and (options := world.options()):
+        depth, names = len(path.choices), tuple(o.name for o in options)
+        if depth == len(stack):
+            awake = [i for i, name in enumerate(names) if name not in sleep]
+            if not awake:
+                return path, False
+            stack.append(_Node(names, sleep, {}, awake[0]))
+        node = stack[depth]
+        if node.names != names:
+            raise DivergedError(f"step {depth}: {names} offered, {node.names} before")
+        accesses = options[node.choice].accesses
+        tried = {**node.sleep, **node.done} if sleep_sets else {}
+        sleep = {n: a for n, a in tried.items() if not dependent(a, accesses)}
+        path.step(options, node.choice)
+    return path, True
