@@ -33,6 +33,7 @@ from host_daemon.paging.ports import (
     WriteDone,
 )
 from shared.arch import PAGE_SIZE
+from shared.runs import runs
 
 FILE_HEADER: Final = struct.Struct("<8sI16sQ")
 """Magic, format version, identity, slot count."""
@@ -106,20 +107,6 @@ def _segments(batch: Sequence[Submission]) -> Iterator[_Segment]:
     yield segment
 
 
-def _runs(slots: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Group ascending, different slots into neighbours: (first, count), at most RUN_MAX each."""
-    first = count = 0
-    for slot in slots:
-        if count and (slot != first + count or count == RUN_MAX):
-            yield first, count
-            count = 0
-        if not count:
-            first = slot
-        count += 1
-    if count:
-        yield first, count
-
-
 class SlotFile:
     """The file itself; every method blocks and runs on one thread at a time."""
 
@@ -145,7 +132,7 @@ class SlotFile:
     def _write(self, writes: Sequence[SlotWrite]) -> Iterator[WriteDone]:
         newest = {write.slot: write for write in writes}
         failed = set[int]()
-        for first, count in _runs(sorted(newest)):
+        for first, count in runs(sorted(newest), RUN_MAX):
             run = [newest[slot] for slot in range(first, first + count)]
             if not self._write_run(run):
                 # One bad slot must not cost its neighbours: each gets a try of its own.
@@ -167,7 +154,7 @@ class SlotFile:
 
     def _read(self, reads: Sequence[SlotRead]) -> Iterator[ReadDone]:
         found: dict[int, memoryview] = {}
-        for first, count in _runs(sorted({read.slot for read in reads})):
+        for first, count in runs(sorted({read.slot for read in reads}), RUN_MAX):
             raw = self._read_run(first, count)
             for position in range(count):
                 start = position * SLOT_SIZE
