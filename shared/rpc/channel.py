@@ -20,6 +20,10 @@ from shared.errors import DrainingError, EssaError, InvalidRequestError
 from shared.rpc.status import error_of
 
 MESSAGE_BYTES_MAX: Final = 8 << 20
+DEFAULT_LISTEN: Final = "unix:essa.sock"
+DEFAULT_CONTROL: Final = "unix:essa-control.sock"
+"""Where a host listens, and where guests and operators look for it, if nothing is said."""
+
 _UNIX_PATH_MAX: Final = 107  # sockaddr_un.sun_path, less the terminating zero
 
 _COMMON_OPTIONS: Final[tuple[tuple[str, int], ...]] = (
