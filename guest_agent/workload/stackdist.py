@@ -60,7 +60,7 @@ class LruCurve:
 
     def size_at(self, percent: float) -> int:
         """Return the cache size that is `percent` of the footprint, rounded down."""
-        return int(self.unique_count * percent / 100)
+        return int(self.unique_count * percent // 100)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
