@@ -35,7 +35,10 @@ def configure(
         if as_json
         else [
             structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
-            structlog.dev.ConsoleRenderer(colors=out.isatty()),
+            structlog.dev.ConsoleRenderer(
+                colors=out.isatty(),
+                exception_formatter=structlog.dev.plain_traceback,  # locals may hold a token
+            ),
         ]
     )
     structlog.configure(
