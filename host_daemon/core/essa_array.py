@@ -17,7 +17,6 @@ from host_daemon.core.guest import Guest
 from host_daemon.core.machine import Machine
 from host_daemon.core.tables import (
     DEPENDS,
-    FLAGS,
     KIND_SHIFT,
     ORC_COUNT,
     RECLASSED,
@@ -39,6 +38,7 @@ SPECIAL_MAX = 64
 
 _Orcs = NDArray[np.uint8]
 _Pfns = NDArray[np.uint32]
+_Indices = NDArray[np.intp]
 
 
 def execute(machine: Machine, guest: Guest, issuer: int, command: EssaArray) -> EssaArrayOutcome:
@@ -75,19 +75,19 @@ def _increasing(machine: Machine, guest: Guest, issuer: int, orcs: _Orcs, pfns: 
     if not machine.config.guards.slot_generation:
         # A drain in mid-array could then touch the page of a later element.
         return _one_by_one(machine, guest, issuer, orcs, pfns)
-    before = guest.states_view[pfns]
-    special = np.flatnonzero(before & FLAGS)
+    indices = pfns.astype(np.intp)  # numpy would do it again for each gather
+    before = guest.states_view.take(indices)
+    special = np.flatnonzero(before > STATE_MASK)
     if not len(special):
-        return _plain(machine, guest, issuer, orcs, pfns, before)
+        return _plain(machine, guest, issuer, orcs, indices, before)
     if len(special) > SPECIAL_MAX:
         return _one_by_one(machine, guest, issuer, orcs, pfns)
     parts = []
     start = 0
     for index in [*special.tolist(), len(pfns)]:
+        part, one = slice(start, index), slice(index, index + 1)
         if index > start:
-            part = slice(start, index)
-            parts.append(_plain(machine, guest, issuer, orcs[part], pfns[part], before[part]))
-        one = slice(index, index + 1)
+            parts.append(_plain(machine, guest, issuer, orcs[part], indices[part], before[part]))
         parts.append(_one_by_one(machine, guest, issuer, orcs[one], pfns[one]))
         start = index + 1
     return b"".join(parts)
@@ -98,23 +98,57 @@ def _plain(
     guest: Guest,
     issuer: int,
     orcs: _Orcs,
-    pfns: _Pfns,
+    pfns: _Indices,
     before: NDArray[np.uint8],
 ) -> bytes:
     """Pages without flags, strictly increasing."""
-    tables = guest.tables
-    packed = tables.packed_view[orcs << np.uint8(4) | before]
-    depends = np.flatnonzero(packed & DEPENDS)
-    if len(depends):
-        changed = depends[(guest.keys_view[pfns[depends]] & KEY_CHANGED) != 0]
-        index = orcs[changed] << np.uint8(4) | before[changed]
-        packed[changed] = np.frombuffer(tables.packed[1], dtype=np.uint8)[index]
-    after = packed & STATE_MASK
-    guest.states_view[pfns] = after
-    _reclassify(machine, guest, pfns, packed)
-    released = pfns[(packed & RELEASES) != 0]
-    if len(released):
-        release.add_many(machine, guest, issuer, released)
+    packed = guest.tables.packed_view.take(orcs << np.uint8(4) | before)
+    flagged = np.flatnonzero(packed > STATE_MASK)  # one search; the rest is on fewer elements
+    if len(flagged):
+        flags = packed.take(flagged)
+        depends = flagged.take(np.flatnonzero(flags & DEPENDS))
+        if len(depends) and _resolve(guest, orcs, pfns, before, packed, depends):
+            flags = packed.take(flagged)
+        guest.states_view[pfns] = packed & STATE_MASK
+        _reclassify(machine, guest, pfns, packed, flagged.take(np.flatnonzero(flags & RECLASSED)))
+        released = flagged.take(np.flatnonzero(flags & RELEASES))
+        if len(released):
+            release.add_many(machine, guest, issuer, pfns.take(released).astype(np.uint32))
+    else:
+        guest.states_view[pfns] = packed
+    return _count(guest, orcs, before)
+
+
+def _resolve(
+    guest: Guest,
+    orcs: _Orcs,
+    pfns: _Indices,
+    before: NDArray[np.uint8],
+    packed: NDArray[np.uint8],
+    depends: _Indices,
+) -> bool:
+    """Replace the entries of changed pages, where that matters; whether there were any."""
+    changed = depends.take(np.flatnonzero(guest.keys_view.take(pfns.take(depends)) & KEY_CHANGED))
+    index = orcs.take(changed) << np.uint8(4) | before.take(changed)
+    packed[changed] = guest.tables.packed_changed_view.take(index)
+    return bool(len(changed))
+
+
+def _reclassify(
+    machine: Machine, guest: Guest, pfns: _Indices, packed: NDArray[np.uint8], elements: _Indices
+) -> None:
+    """Tell reclaim of the new states of resident pages."""
+    if not len(elements):
+        return
+    resident = pfns.take(elements)
+    changed = guest.keys_view.take(resident) & KEY_CHANGED
+    index = packed.take(elements) & STATE_MASK | changed << np.uint8(KIND_SHIFT)
+    frames = guest.location_view.take(resident)
+    machine.frames.kinds_view[frames] = guest.tables.kinds_view.take(index)
+
+
+def _count(guest: Guest, orcs: _Orcs, before: NDArray[np.uint8]) -> bytes:
+    """Count the elements by orc; their result bytes."""
     counts = np.bincount(orcs, minlength=ORC_MAX + 1).tolist()
     if any(counts[ORC_COUNT:]):
         before = before.copy()
@@ -123,13 +157,3 @@ def _plain(
     for orc in range(ORC_COUNT):
         essas[orc] += counts[orc]
     return before.tobytes()
-
-
-def _reclassify(machine: Machine, guest: Guest, pfns: _Pfns, packed: NDArray[np.uint8]) -> None:
-    reclassed = np.flatnonzero(packed & RECLASSED)
-    if not len(reclassed):
-        return
-    resident = pfns[reclassed]
-    changed = guest.keys_view[resident] & KEY_CHANGED
-    index = packed[reclassed] & STATE_MASK | changed << np.uint8(KIND_SHIFT)
-    machine.frames.kinds_view[guest.location_view[resident]] = guest.tables.kinds_view[index]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +15,8 @@ from host_daemon.core.tables import MODE_TABLES, UNBACKED, ModeTables
 from shared.arch import CONTENT_MASK, NOT_DEFINED, ORC_MAX, RAISES_ADDRESSING, Event, Usage
 from shared.commands import Command, DiscardFault
 
-ReleaseEntry = tuple[int, int, int]
-"""pfn, slot, and the slot's generation when the page gave it up."""
+RELEASE_ENTRY_SIZE: Final = 3
+"""Numbers of one entry of a release list: pfn, slot, and the slot's generation."""
 
 
 @dataclass(slots=True)
@@ -88,7 +90,8 @@ class Guest:
 
     states: state and flags (see `tables`); keys: storage keys; location: the frame if the
     page is resident, otherwise the slot that it holds, or 0. `*_view` are the same bytes
-    for many pages at a time. moves: the pages in reclaim or in transit.
+    for many pages at a time. moves: the pages in reclaim or in transit. releases: by vCPU,
+    RELEASE_ENTRY_SIZE numbers an entry.
     """
 
     __slots__ = (
@@ -139,7 +142,7 @@ class Guest:
         self.location_view = np.zeros(spec.page_count, dtype=np.uint32)
         self.location = self.location_view.data
         self.moves: dict[int, Reclaim | Transfer] = {}
-        self.releases: list[list[ReleaseEntry]] = [[] for _ in range(spec.vcpu_count)]
+        self.releases = [array("I") for _ in range(spec.vcpu_count)]
         self.faults: dict[int, DiscardFault] = {}
         self.fault_count = 0  # the number of the latest fault
         self.delivered = 0  # the number of the latest fault that was delivered

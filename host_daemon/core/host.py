@@ -210,7 +210,8 @@ class Host:
         work = _PAGE_STAGES[kind]
         if kind in (StageKind.DRAIN_RELEASE_LIST, StageKind.DELIVER_FAULT):
             if self._tracer is not None and kind is StageKind.DRAIN_RELEASE_LIST:
-                self._tracer.before_pages(guest, [pfn for pfn, *_ in guest.releases[number]])
+                pfns = release.entry_rows(guest, number)[:, 0].tolist()
+                self._tracer.before_pages(guest, pfns)
             work(machine, guest, number)
             if self._tracer is not None:
                 self._tracer.after(machine, guest, kind.name.lower(), 0)
@@ -304,6 +305,10 @@ class Host:
     def page_map(self, guest_id: int) -> NDArray[np.uint8]:
         """A copy of all state bytes without flags. Raises GuestNotFoundError."""
         return self._guest(guest_id).states_view & np.uint8(STATE_MASK)
+
+    def state_byte(self, guest_id: int, pfn: int) -> int:
+        """One page's state, and in the high nibble what is going on with it (`tables`)."""
+        return self._guest(guest_id).states[pfn]
 
     def counts(self, guest_id: int) -> dict[str, int]:
         """Pages by state name, legal states only. Raises GuestNotFoundError."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from host_daemon.core import release
 from host_daemon.core.config import GuestSpec
 from host_daemon.core.guest import Guest, Transfer
 from host_daemon.core.machine import Machine
@@ -52,9 +53,8 @@ def close_guest(machine: Machine, guest: Guest) -> None:
             _abandon(machine, move)
     # In mode `kvm` a list's slots are its pages' as well, so they are freed once, by page.
     if not guest.tables.copy_outlives_state:
-        for entries in guest.releases:
-            for _, slot, _ in entries:
-                machine.slots.free(slot)
+        for vcpu in range(guest.vcpu_count):
+            machine.slots.free_many(release.entry_rows(guest, vcpu)[:, 1])
     resident = guest.states_view & CONTENT_MASK == RESIDENT
     held = np.flatnonzero((guest.location_view != 0) & ~resident)
     machine.slots.free_many(guest.location_view[held])

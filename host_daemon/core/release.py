@@ -12,19 +12,35 @@ Models: collaborative block release list handling in arch/s390/kvm (CBRL).
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 from numpy.typing import NDArray
 
 from host_daemon.core import transit
 from host_daemon.core.effects import Stage, StageKind
-from host_daemon.core.guest import Guest, ReleaseEntry
+from host_daemon.core.guest import RELEASE_ENTRY_SIZE, Guest
 from host_daemon.core.machine import Machine
 from host_daemon.core.tables import FLAGS, IN_TRANSIT, PRESERVED, RESIDENT, ZERO
 from shared.arch import CONTENT_MASK, RELEASE_LIST_MAX, USAGE_MASK, Usage
 
+_FULL: Final = RELEASE_LIST_MAX * RELEASE_ENTRY_SIZE
+_MANY: Final = 16 * RELEASE_ENTRY_SIZE
+"""Lists shorter than this are faster one by one."""
+
 
 def _stage(guest: Guest, vcpu: int) -> Stage:
     return Stage(StageKind.DRAIN_RELEASE_LIST, guest.number, vcpu)
+
+
+def entry_count(guest: Guest) -> int:
+    """Entries on all the guest's lists."""
+    return sum(map(len, guest.releases)) // RELEASE_ENTRY_SIZE
+
+
+def entry_rows(guest: Guest, vcpu: int) -> NDArray[np.uint32]:
+    """One list's entries as rows of pfn, slot, generation; a copy."""
+    return np.array(guest.releases[vcpu], dtype=np.uint32).reshape(-1, RELEASE_ENTRY_SIZE)
 
 
 def add(machine: Machine, guest: Guest, vcpu: int, pfn: int) -> None:
@@ -35,10 +51,10 @@ def add(machine: Machine, guest: Guest, vcpu: int, pfn: int) -> None:
     entries = guest.releases[vcpu]
     if not entries:
         machine.pending[_stage(guest, vcpu)] = None
-    entries.append((pfn, slot, machine.slots.generations[slot]))
+    entries.extend((pfn, slot, machine.slots.generations[slot]))
     if not guest.tables.copy_outlives_state:
         guest.location[pfn] = 0
-    if len(entries) == RELEASE_LIST_MAX:
+    if len(entries) == _FULL:
         drain(machine, guest, vcpu)
 
 
@@ -53,24 +69,22 @@ def add_many(machine: Machine, guest: Guest, vcpu: int, pfns: NDArray[np.uint32]
         for pfn in pfns.tolist():
             add(machine, guest, vcpu, pfn)
         return
+    rows = np.empty((len(pfns), RELEASE_ENTRY_SIZE), dtype=np.uint32)
     slots = guest.location_view[pfns]
+    rows[:, 0], rows[:, 1], rows[:, 2] = pfns, slots, machine.slots.generations_view[slots]
     guest.location_view[pfns] = 0
-    generations = machine.slots.generations_view[slots]
     entries = guest.releases[vcpu]
-    stage = _stage(guest, vcpu)
-    total = len(entries) + len(pfns)
+    total = len(entries) // RELEASE_ENTRY_SIZE + len(pfns)
     kept = total % RELEASE_LIST_MAX
     if total >= RELEASE_LIST_MAX:
         # The oldest go first, as if the list had been drained each time it was full.
         if entries:
             drain(machine, guest, vcpu)
-        drained = len(pfns) - kept
-        machine.slots.free_many(slots[:drained])
-        guest.statistics.released += drained
-        pfns, slots, generations = pfns[drained:], slots[drained:], generations[drained:]
+        _free_owned(machine, guest, slots[: len(pfns) - kept])
+        rows = rows[len(pfns) - kept :]
     if kept and not entries:
-        machine.pending[stage] = None
-    entries.extend(zip(pfns.tolist(), slots.tolist(), generations.tolist(), strict=True))
+        machine.pending[_stage(guest, vcpu)] = None
+    entries.frombytes(rows.tobytes())
 
 
 def drain(machine: Machine, guest: Guest, vcpu: int) -> None:
@@ -78,12 +92,14 @@ def drain(machine: Machine, guest: Guest, vcpu: int) -> None:
     entries = guest.releases[vcpu]
     del machine.pending[_stage(guest, vcpu)]
     named_only = machine.config.guards.slot_generation
-    for entry in entries:
-        if named_only:
-            _free_named(machine, guest, entry)
-        else:
-            _free_present(machine, guest, entry)
-    entries.clear()
+    if named_only and not guest.tables.copy_outlives_state and len(entries) >= _MANY:
+        _free_owned(machine, guest, entry_rows(guest, vcpu)[:, 1])
+    else:
+        process = _free_named if named_only else _free_present
+        numbers = iter(entries.tolist())
+        for pfn, slot, generation in zip(numbers, numbers, numbers, strict=True):
+            process(machine, guest, pfn, slot, generation)
+    del entries[:]
 
 
 def drain_all(machine: Machine) -> None:
@@ -94,9 +110,14 @@ def drain_all(machine: Machine) -> None:
                 drain(machine, guest, vcpu)
 
 
-def _free_named(machine: Machine, guest: Guest, entry: ReleaseEntry) -> None:
+def _free_owned(machine: Machine, guest: Guest, slots: NDArray[np.uint32]) -> None:
+    """Mode `seed`: slots that only their entries hold; they have the generation named."""
+    machine.slots.free_many(slots)
+    guest.statistics.released += len(slots)
+
+
+def _free_named(machine: Machine, guest: Guest, pfn: int, slot: int, generation: int) -> None:
     # RACE(R42): by now the page may be in use again, and its content in another slot.
-    pfn, slot, generation = entry
     if machine.slots.generations[slot] != generation:
         return  # mode `kvm`: the page was touched, or queued twice
     if guest.tables.copy_outlives_state:
@@ -110,9 +131,8 @@ def _free_named(machine: Machine, guest: Guest, entry: ReleaseEntry) -> None:
     guest.statistics.released += 1
 
 
-def _free_present(machine: Machine, guest: Guest, entry: ReleaseEntry) -> None:
+def _free_present(machine: Machine, guest: Guest, pfn: int, slot: int, generation: int) -> None:
     """Guard off: free whatever copy the page has now, as if it were the one named."""
-    pfn, slot, generation = entry
     present = guest.location[pfn] if guest.states[pfn] & CONTENT_MASK != RESIDENT else 0
     if present != slot and machine.slots.generations[slot] == generation:
         machine.slots.free(slot)

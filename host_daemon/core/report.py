@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from host_daemon.core.guest import Guest, Reclaim, Statistics, Transfer
+from host_daemon.core import release
+from host_daemon.core.guest import RELEASE_ENTRY_SIZE, Guest, Reclaim, Statistics, Transfer
 from host_daemon.core.machine import Machine, kind_of
 from host_daemon.core.parking import waiting_count
 from host_daemon.core.reclaim import may_page_out
@@ -97,7 +98,7 @@ def guest_statistics(machine: Machine, guest: Guest) -> GuestStatistics:
         paging=_paging(guest.statistics),
         parked=sum(1 for guest_id, _ in machine.parked if guest_id == guest.number),
         faults_open=len(guest.faults),
-        release_entries=sum(map(len, guest.releases)),
+        release_entries=release.entry_count(guest),
         resident=int(np.count_nonzero(owned)),
     )
 
@@ -171,8 +172,10 @@ def _check_guest(machine: Machine, guest: Guest) -> list[int]:
     if not guest.tables.copy_outlives_state:
         holders = (content == PRESERVED) == (guest.location_view != 0)
         assert holders[content != RESIDENT].all(), "a slot without a preserved page"
-        slots += [slot for entries in guest.releases for _, slot, _ in entries]
-    assert all(len(entries) < RELEASE_LIST_MAX for entries in guest.releases)
+        for vcpu in range(guest.vcpu_count):
+            slots += release.entry_rows(guest, vcpu)[:, 1].tolist()
+    full = RELEASE_LIST_MAX * RELEASE_ENTRY_SIZE
+    assert all(len(entries) < full for entries in guest.releases)
     return slots
 
 

@@ -91,7 +91,7 @@ def _guest_data(guest: Guest) -> dict[str, Any]:
         "keys": guest.keys_view.copy(),
         "location": guest.location_view.copy(),
         "moves": [_move_data(pfn, move) for pfn, move in guest.moves.items()],
-        "releases": [[list(entry) for entry in entries] for entries in guest.releases],
+        "releases": [entries.tobytes() for entries in guest.releases],
         "faults": [[f.number, f.vcpu, f.address] for f in guest.faults.values()],
         "fault_count": guest.fault_count,
         "delivered": guest.delivered,
@@ -111,10 +111,8 @@ def _guest(data: Mapping[str, Any], operations: Mapping[int, Transfer]) -> Guest
         view[used] = saved[used]
     for pfn, *move in data["moves"]:
         guest.moves[pfn] = operations[move[0]] if len(move) == 1 else _reclaim(move)
-    guest.releases = [
-        [(pfn, slot, generation) for pfn, slot, generation in entries]
-        for entries in data["releases"]
-    ]
+    for entries, saved in zip(guest.releases, data["releases"], strict=True):
+        entries.frombytes(saved)
     guest.faults = {row[0]: DiscardFault(*row) for row in data["faults"]}
     guest.fault_count = data["fault_count"]
     guest.delivered = data["delivered"]

@@ -79,7 +79,7 @@ class ModeTables:
 
     packed[changed]: 256 bytes indexed by `orc << 4 | state`: the state after, and DEPENDS,
       RELEASES, RECLASSED. An entry equal to the state means that nothing happens. Orcs that
-      do not exist change nothing. `packed_view` is packed[0] for many pages.
+      do not exist change nothing. The views are for many pages.
     kinds: 32 bytes indexed by `state | change bit << 3`: the FrameKind of a resident page.
     legal: 256 bytes by whole state byte: 1 where state and flags may stand together.
     copy_outlives_state: a page keeps its slot until its release list entry is processed.
@@ -88,6 +88,7 @@ class ModeTables:
     table: TransitionTable
     packed: tuple[bytes, bytes]
     packed_view: NDArray[np.uint8]
+    packed_changed_view: NDArray[np.uint8]
     kinds: bytes
     kinds_view: NDArray[np.uint8]
     legal: bytes
@@ -162,6 +163,7 @@ def _derive(table: TransitionTable) -> ModeTables:
         table=table,
         packed=packed,
         packed_view=np.frombuffer(packed[0], dtype=np.uint8),
+        packed_changed_view=np.frombuffer(packed[1], dtype=np.uint8),
         kinds=kinds,
         kinds_view=np.frombuffer(kinds, dtype=np.uint8),
         legal=_legal(table),
