@@ -15,6 +15,7 @@ from typing import Any, Final, Protocol, TypeVar
 from urllib.parse import quote, unquote
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from shared import errors
 from shared.errors import EssaError
@@ -82,6 +83,29 @@ class Reporter(Protocol):
         ...
 
 
+class Undecodable:
+    """Stands for a message whose bytes are none of its type."""
+
+
+def tolerant_deserializer(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    """A deserializer for servers: what the library would answer UNKNOWN becomes Undecodable."""
+
+    def decode(raw: bytes) -> Any:
+        try:
+            return deserialize(raw)
+        except DecodeError:
+            return Undecodable()
+
+    return decode
+
+
+def decoded(message: Any) -> Any:
+    """The message, unless it is Undecodable: that is an InvalidRequestError."""
+    if isinstance(message, Undecodable):
+        raise errors.InvalidRequestError("the message is malformed", field="message")
+    return message
+
+
 Request = TypeVar("Request")
 Response = TypeVar("Response")
 Handler = Callable[[Any, Request, Any], Awaitable[Response]]
@@ -93,12 +117,12 @@ def reports_status(method: Handler[Request, Response]) -> Handler[Request, Respo
     @wraps(method)
     async def reporting(servicer: Reporter, request: Request, context: Any) -> Response:
         try:
-            return await method(servicer, request, context)
+            return await method(servicer, decoded(request), context)
         except EssaError as error:
             code, text, metadata = status_of(error)
             await context.abort(code, text, metadata)
-        except grpc.RpcError:
-            raise  # the peer went away while we were writing to it
+        except grpc.aio.InternalError:
+            raise  # the peer went away while we were talking to it; the library knows
         except Exception as error:
             servicer.bug_found(error)
             text = f"bug in the host: {type(error).__name__}"

@@ -117,7 +117,7 @@ class GetStatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetStatusResponse(_message.Message):
-    __slots__ = ("incarnation", "version", "policy", "frame_count", "free_frame_count", "low_watermark", "high_watermark", "slot_count", "free_slot_count", "paging_overcommitted", "parked_count", "guest_count", "page_count", "counters")
+    __slots__ = ("incarnation", "version", "policy", "frame_count", "free_frame_count", "low_watermark", "high_watermark", "slot_count", "free_slot_count", "paging_overcommitted", "parked_count", "guest_count", "page_count", "counters", "retired_slot_count", "stuck")
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     POLICY_FIELD_NUMBER: _ClassVar[int]
@@ -132,6 +132,8 @@ class GetStatusResponse(_message.Message):
     GUEST_COUNT_FIELD_NUMBER: _ClassVar[int]
     PAGE_COUNT_FIELD_NUMBER: _ClassVar[int]
     COUNTERS_FIELD_NUMBER: _ClassVar[int]
+    RETIRED_SLOT_COUNT_FIELD_NUMBER: _ClassVar[int]
+    STUCK_FIELD_NUMBER: _ClassVar[int]
     incarnation: int
     version: str
     policy: str
@@ -146,7 +148,9 @@ class GetStatusResponse(_message.Message):
     guest_count: int
     page_count: int
     counters: Counters
-    def __init__(self, incarnation: _Optional[int] = ..., version: _Optional[str] = ..., policy: _Optional[str] = ..., frame_count: _Optional[int] = ..., free_frame_count: _Optional[int] = ..., low_watermark: _Optional[int] = ..., high_watermark: _Optional[int] = ..., slot_count: _Optional[int] = ..., free_slot_count: _Optional[int] = ..., paging_overcommitted: bool = ..., parked_count: _Optional[int] = ..., guest_count: _Optional[int] = ..., page_count: _Optional[int] = ..., counters: _Optional[_Union[Counters, _Mapping]] = ...) -> None: ...
+    retired_slot_count: int
+    stuck: bool
+    def __init__(self, incarnation: _Optional[int] = ..., version: _Optional[str] = ..., policy: _Optional[str] = ..., frame_count: _Optional[int] = ..., free_frame_count: _Optional[int] = ..., low_watermark: _Optional[int] = ..., high_watermark: _Optional[int] = ..., slot_count: _Optional[int] = ..., free_slot_count: _Optional[int] = ..., paging_overcommitted: bool = ..., parked_count: _Optional[int] = ..., guest_count: _Optional[int] = ..., page_count: _Optional[int] = ..., counters: _Optional[_Union[Counters, _Mapping]] = ..., retired_slot_count: _Optional[int] = ..., stuck: bool = ...) -> None: ...
 
 class ListGuestsRequest(_message.Message):
     __slots__ = ()
@@ -369,7 +373,7 @@ class DiscardFault(_message.Message):
     def __init__(self, number: _Optional[int] = ..., vcpu: _Optional[int] = ..., address: _Optional[int] = ...) -> None: ...
 
 class Guest(_message.Message):
-    __slots__ = ("guest_id", "name", "page_count", "vcpu_count", "device_count", "mode", "essa_enabled", "state_counts", "parked_count", "unacknowledged_fault_count", "subscribed", "stream_count", "counters")
+    __slots__ = ("guest_id", "name", "page_count", "vcpu_count", "device_count", "mode", "essa_enabled", "state_counts", "parked_count", "unacknowledged_fault_count", "subscribed", "stream_count", "counters", "release_entry_count")
     GUEST_ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     PAGE_COUNT_FIELD_NUMBER: _ClassVar[int]
@@ -383,6 +387,7 @@ class Guest(_message.Message):
     SUBSCRIBED_FIELD_NUMBER: _ClassVar[int]
     STREAM_COUNT_FIELD_NUMBER: _ClassVar[int]
     COUNTERS_FIELD_NUMBER: _ClassVar[int]
+    RELEASE_ENTRY_COUNT_FIELD_NUMBER: _ClassVar[int]
     guest_id: int
     name: str
     page_count: int
@@ -396,7 +401,8 @@ class Guest(_message.Message):
     subscribed: bool
     stream_count: int
     counters: Counters
-    def __init__(self, guest_id: _Optional[int] = ..., name: _Optional[str] = ..., page_count: _Optional[int] = ..., vcpu_count: _Optional[int] = ..., device_count: _Optional[int] = ..., mode: _Optional[_Union[Mode, str]] = ..., essa_enabled: bool = ..., state_counts: _Optional[_Iterable[_Union[StateCount, _Mapping]]] = ..., parked_count: _Optional[int] = ..., unacknowledged_fault_count: _Optional[int] = ..., subscribed: bool = ..., stream_count: _Optional[int] = ..., counters: _Optional[_Union[Counters, _Mapping]] = ...) -> None: ...
+    release_entry_count: int
+    def __init__(self, guest_id: _Optional[int] = ..., name: _Optional[str] = ..., page_count: _Optional[int] = ..., vcpu_count: _Optional[int] = ..., device_count: _Optional[int] = ..., mode: _Optional[_Union[Mode, str]] = ..., essa_enabled: bool = ..., state_counts: _Optional[_Iterable[_Union[StateCount, _Mapping]]] = ..., parked_count: _Optional[int] = ..., unacknowledged_fault_count: _Optional[int] = ..., subscribed: bool = ..., stream_count: _Optional[int] = ..., counters: _Optional[_Union[Counters, _Mapping]] = ..., release_entry_count: _Optional[int] = ...) -> None: ...
 
 class StateCount(_message.Message):
     __slots__ = ("state", "page_count")
@@ -407,7 +413,7 @@ class StateCount(_message.Message):
     def __init__(self, state: _Optional[int] = ..., page_count: _Optional[int] = ...) -> None: ...
 
 class Counters(_message.Message):
-    __slots__ = ("page_in_count", "page_out_count", "unused_discard_count", "volatile_discard_count", "potential_volatile_discard_count", "discard_fault_count", "essa_counts")
+    __slots__ = ("page_in_count", "page_out_count", "unused_discard_count", "volatile_discard_count", "potential_volatile_discard_count", "discard_fault_count", "essa_counts", "released_count", "machine_check_count", "io_error_count")
     PAGE_IN_COUNT_FIELD_NUMBER: _ClassVar[int]
     PAGE_OUT_COUNT_FIELD_NUMBER: _ClassVar[int]
     UNUSED_DISCARD_COUNT_FIELD_NUMBER: _ClassVar[int]
@@ -415,6 +421,9 @@ class Counters(_message.Message):
     POTENTIAL_VOLATILE_DISCARD_COUNT_FIELD_NUMBER: _ClassVar[int]
     DISCARD_FAULT_COUNT_FIELD_NUMBER: _ClassVar[int]
     ESSA_COUNTS_FIELD_NUMBER: _ClassVar[int]
+    RELEASED_COUNT_FIELD_NUMBER: _ClassVar[int]
+    MACHINE_CHECK_COUNT_FIELD_NUMBER: _ClassVar[int]
+    IO_ERROR_COUNT_FIELD_NUMBER: _ClassVar[int]
     page_in_count: int
     page_out_count: int
     unused_discard_count: int
@@ -422,4 +431,7 @@ class Counters(_message.Message):
     potential_volatile_discard_count: int
     discard_fault_count: int
     essa_counts: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, page_in_count: _Optional[int] = ..., page_out_count: _Optional[int] = ..., unused_discard_count: _Optional[int] = ..., volatile_discard_count: _Optional[int] = ..., potential_volatile_discard_count: _Optional[int] = ..., discard_fault_count: _Optional[int] = ..., essa_counts: _Optional[_Iterable[int]] = ...) -> None: ...
+    released_count: int
+    machine_check_count: int
+    io_error_count: int
+    def __init__(self, page_in_count: _Optional[int] = ..., page_out_count: _Optional[int] = ..., unused_discard_count: _Optional[int] = ..., volatile_discard_count: _Optional[int] = ..., potential_volatile_discard_count: _Optional[int] = ..., discard_fault_count: _Optional[int] = ..., essa_counts: _Optional[_Iterable[int]] = ..., released_count: _Optional[int] = ..., machine_check_count: _Optional[int] = ..., io_error_count: _Optional[int] = ...) -> None: ...

@@ -1,0 +1,191 @@
+"""Adapter from `essa.v1.EssaService` to the shell; decides nothing itself."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable
+from typing import Any, Final
+
+from host_daemon.core.config import GuestSpec
+from host_daemon.rpc.sessions import GuestSession
+from host_daemon.rpc.shell import HostShell
+from host_daemon.rpc.streams import FaultStream, OutcomeStream
+from shared.arch import Mode
+from shared.commands import Outcome
+from shared.errors import DrainingError, InvalidRequestError, InvalidTokenError
+from shared.essa.v1 import essa_pb2 as pb
+from shared.essa.v1 import essa_pb2_grpc
+from shared.rpc import codec
+from shared.rpc.status import decoded, reports_status
+from shared.telemetry import logger
+
+MODES: Final = {pb.MODE_SEED: Mode.SEED, pb.MODE_KVM: Mode.KVM}
+RANGES_MAX: Final = 1024
+FAULT_NUMBERS_MAX: Final = 65_536
+_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+BugFound = Callable[[Exception], None]
+
+
+def spec_from_message(request: pb.OpenGuestRequest) -> GuestSpec:
+    """Decode and check what a new guest is to be."""
+    if _NAME.fullmatch(request.name) is None:
+        raise InvalidRequestError(
+            f"name is {request.name!r}; it must be 1 to 64 of A-Z a-z 0-9 . _ -",
+            field="name",
+            value=request.name,
+        )
+    mode = MODES.get(request.mode)
+    if mode is None:
+        raise InvalidRequestError(
+            f"mode is {request.mode}; it must be MODE_SEED or MODE_KVM",
+            field="mode",
+            value=request.mode,
+        )
+    ranges = request.unbacked_ranges
+    check_range_count("unbacked_ranges", len(ranges))
+    spec = GuestSpec(
+        name=request.name,
+        page_count=request.page_count,
+        vcpu_count=request.vcpu_count,
+        device_count=request.device_count,
+        mode=mode,
+        essa_enabled=request.essa_enabled if request.HasField("essa_enabled") else True,
+        unused_access_resident_ok=request.unused_access_resident_ok,
+        unbacked=tuple(range(r.first_pfn, r.first_pfn + r.page_count) for r in ranges),
+    )
+    spec.check()
+    return spec
+
+
+def check_range_count(field: str, count: int) -> None:
+    """Raise InvalidRequestError for too many ranges."""
+    if count > RANGES_MAX:
+        raise InvalidRequestError(
+            f"{field} holds {count}; it must hold at most {RANGES_MAX}",
+            field=field,
+            value=count,
+            high=RANGES_MAX,
+        )
+
+
+class EssaServicer(essa_pb2_grpc.EssaServiceServicer):
+    """Serves guests. bug_found: told of every exception that is our own bug."""
+
+    def __init__(self, shell: HostShell, bug_found: BugFound) -> None:
+        self._shell = shell
+        self.bug_found = bug_found
+
+    def _session(self, message: pb.Session) -> GuestSession:
+        return self._shell.session(message.token, message.incarnation)
+
+    @reports_status
+    async def OpenGuest(self, request: pb.OpenGuestRequest, context: Any) -> pb.OpenGuestResponse:
+        """Open a guest and give out its token."""
+        session = self._shell.open_guest(spec_from_message(request))
+        spec = session.spec
+        logger().info("guest_opened", guest=spec.name, pages=spec.page_count, vcpus=spec.vcpu_count)
+        incarnation = self._shell.sessions.incarnation
+        return pb.OpenGuestResponse(
+            session=pb.Session(token=session.token, incarnation=incarnation),
+            guest_id=session.guest_id,
+        )
+
+    @reports_status
+    async def ExecuteEssa(
+        self, request: pb.ExecuteEssaRequest, context: Any
+    ) -> pb.ExecuteEssaResponse:
+        """Decode, execute, encode; only operation 5 ever has to wait."""
+        session = self._session(request.session)
+        if not request.HasField("essa"):
+            raise InvalidRequestError("essa is missing", field="essa")
+        command = codec.essa_from_message(request.essa)
+        waiter: asyncio.Future[Outcome | None] | None = None
+
+        def done(outcome: Outcome | None) -> None:
+            if waiter is not None and not waiter.done():
+                waiter.set_result(outcome)
+
+        outcome = self._shell.execute_by_hand(session, request.vcpu, command, done)
+        if outcome is None:
+            waiter = asyncio.get_running_loop().create_future()
+            outcome = await waiter
+            if outcome is None:
+                raise self._why_ended()
+        return codec.essa_response_from_outcome(outcome)
+
+    @reports_status
+    async def Execute(self, _requests: Any, context: Any) -> None:
+        """Take in envelopes and answer; each is one turn of the loop, decoded to encoded."""
+        stream: OutcomeStream | None = None
+        try:
+            while isinstance(request := decoded(await context.read()), pb.ExecuteRequest):
+                if stream is None:
+                    stream = OutcomeStream(self._session(request.session), context)
+                elif request.HasField("session"):
+                    self._same_session(stream, request.session)
+                commands = codec.commands_from_message(request)
+                ready = self._shell.execute(stream.session, commands, stream)
+                if ready:
+                    await stream.write(ready)
+            if stream is not None:
+                await stream.finish()
+        except asyncio.CancelledError:
+            if stream is None or not stream.ended:
+                raise
+            raise self._why_ended() from None
+        finally:
+            if stream is not None:
+                await stream.close()
+
+    def _same_session(self, stream: OutcomeStream, message: pb.Session) -> None:
+        if self._session(message) is not stream.session:
+            raise InvalidRequestError("session changed inside a stream", field="session")
+
+    @reports_status
+    async def SubscribeFaults(self, request: pb.SubscribeFaultsRequest, context: Any) -> None:
+        """Send faults as the shell delivers them, several in a message if they are there."""
+        session = self._session(request.session)
+        stream = FaultStream()
+        # Tells the guest that the subscription stands, before the first fault comes.
+        await context.send_initial_metadata(())
+        self._shell.subscribe(session, stream)
+        try:
+            while faults := await stream.take():
+                await context.write(codec.message_from_faults(faults))
+        finally:
+            self._shell.unsubscribe(session, stream)
+        self._shell.refuse_while_draining()
+
+    @reports_status
+    async def AcknowledgeFaults(
+        self, request: pb.AcknowledgeFaultsRequest, context: Any
+    ) -> pb.AcknowledgeFaultsResponse:
+        """Forget faults."""
+        session = self._session(request.session)
+        numbers = request.numbers
+        if len(numbers) > FAULT_NUMBERS_MAX:
+            raise InvalidRequestError(
+                f"numbers holds {len(numbers)}; it must hold at most {FAULT_NUMBERS_MAX}",
+                field="numbers",
+                value=len(numbers),
+                high=FAULT_NUMBERS_MAX,
+            )
+        self._shell.acknowledge(session, numbers)
+        return pb.AcknowledgeFaultsResponse()
+
+    @reports_status
+    async def CloseGuest(
+        self, request: pb.CloseGuestRequest, context: Any
+    ) -> pb.CloseGuestResponse:
+        """Close a guest."""
+        session = self._session(request.session)
+        self._shell.close_guest(session)
+        logger().info("guest_closed", guest=session.spec.name)
+        return pb.CloseGuestResponse()
+
+    def _why_ended(self) -> Exception:
+        if self._shell.draining:
+            return DrainingError("the host is shutting down")
+        return InvalidTokenError("the guest was closed")
