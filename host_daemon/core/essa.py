@@ -24,6 +24,7 @@ from host_daemon.core.tables import (
     IN_TRANSIT,
     MAKE_RESIDENT,
     ORC_COUNT,
+    PRESERVED,
     RECLASSED,
     RELEASES,
     RESIDENT,
@@ -131,12 +132,14 @@ def _perform_special(
 
 
 def answer_after_page_in(guest: Guest, seen: int, outcome: Outcome) -> Outcome:
-    """What orc 5 reports when it had to wait for its page.
+    """What orc 5 reports when it had to wait for its page's copy.
 
-    CHOICE: the state before the operation is the one in which it found the page: Sp, if
-    nobody else has changed the page since.
+    CHOICE: a page that was found preserved when the operation last waited, and is now what
+    a page-in makes of it, is reported as preserved: that is the state before the operation,
+    of which the page-in is a part. Anything else is reported as it is found.
     """
     arrived = guest.tables.table.rows[0][Event.ACCESS][seen]
-    if isinstance(outcome, EssaOutcome) and outcome.state == arrived:
+    preserved = seen & CONTENT_MASK == PRESERVED
+    if preserved and isinstance(outcome, EssaOutcome) and outcome.state == arrived:
         return OUTCOMES[seen]
     return outcome
