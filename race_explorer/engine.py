@@ -3,8 +3,7 @@
 Rules:
 - A world offers options; running one is one atomic step. All nondeterminism is the index
   chosen among them, so a run is its list of choices.
-- Options of one name never run twice in a row without the world's saying so: a name is an
-  actor, and its accesses are what its next step touches.
+- An option's name is its actor; its accesses are what the actor's next step touches.
 - Depth-first search skips schedules that differ only in the order of independent steps
   (sleep sets, Godefroid 1996); two steps depend on each other when they touch one resource
   and one of them writes it.
@@ -17,7 +16,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-Resource = tuple[str, int]
 ANY = -1
 
 
@@ -25,14 +23,10 @@ class Touch(Protocol):
     """One declared access; the guest kernel's `Access` is one."""
 
     @property
-    def resource(self) -> Resource:
-        """Kind and number; the number ANY stands for every one of the kind."""
-        ...
+    def resource(self) -> tuple[str, int]: ...  # kind, number; ANY is every number of the kind
 
     @property
-    def write(self) -> bool:
-        """Whether the step may change it."""
-        ...
+    def write(self) -> bool: ...  # whether the step may change it
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,19 +44,15 @@ class World(Protocol):
 
     def options(self) -> list[Option]:
         """The enabled steps, in an order that depends on nothing but the steps taken."""
-        ...
 
     def violations(self) -> list[str]:
         """What has gone wrong so far; [] while all is well."""
-        ...
 
     def finished(self) -> list[str]:
         """Called when no step is enabled: what is wrong with ending here (a deadlock, ...)."""
-        ...
 
     def reached(self) -> set[str]:
         """Which of the scenario's interesting situations have occurred."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,15 +111,15 @@ class _Node:
         return False
 
 
+@dataclass(slots=True)
 class _Path:
     """Drives one world, keeping its record."""
 
-    def __init__(self, world: World) -> None:
-        self.world = world
-        self.choices: list[int] = []
-        self.steps: list[tuple[str, str]] = []
-        self.taken: list[tuple[Touch, ...]] = []
-        self.violations: tuple[str, ...] = ()
+    world: World
+    choices: list[int] = field(default_factory=list)
+    steps: list[tuple[str, str]] = field(default_factory=list)
+    taken: list[tuple[Touch, ...]] = field(default_factory=list)
+    violations: tuple[str, ...] = ()
 
     def step(self, options: list[Option], choice: int) -> None:
         option = options[choice]

@@ -7,7 +7,6 @@ Rules:
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -114,7 +113,8 @@ class Kernel:
         self.mem_map = [Page(pfn) for pfn in range(config.page_count)]
         for page in self.mem_map[:RESERVED_PAGES]:
             page.flags, page.count = PG_reserved, 1
-        self.free_list: deque[Page] = deque(self.mem_map[RESERVED_PAGES:])
+        # Last in, first out, as the per-CPU lists of hot pages are; low pfns first at boot.
+        self.free_list: list[Page] = self.mem_map[: RESERVED_PAGES - 1 : -1]
         self.lru = Lru(self._new_lock())
         self.grace: GracePeriod = CallFunction()
         self.nrpages = 0
@@ -233,7 +233,9 @@ class Kernel:
             await other.point("ipi.answer", writes("ipi", cpu.number))
             waiting.discard(other.number)
 
-        for number in sorted(waiting):
+        others = sorted(waiting)
+        await cpu.point("ipi.send", *(writes("irq", number) for number in others))
+        for number in others:
             self.raise_interrupt(number, answer)
         await cpu.wait_until(lambda: not waiting, "ipi.wait", reads("ipi", cpu.number))
 

@@ -34,7 +34,7 @@ async def alloc_page(cpu: Cpu) -> Page:
     for _ in range(ALLOC_ROUNDS_MAX):
         await cpu.point("free_list.pop", writes("free_list"))
         if kernel.free_list:
-            page = kernel.free_list.popleft()
+            page = kernel.free_list.pop()
             break
         await kernel.try_to_free_pages(cpu)
     else:

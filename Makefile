@@ -1,0 +1,53 @@
+# The one door. `make demo` and `make test` set up what they need.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.ready
+
+.PHONY: help setup demo test check bench proto fmt docs clean
+
+help:
+	@echo "make setup   a virtual environment in .venv, with the command .venv/bin/essa"
+	@echo "make demo    one host, four guests, memory overcommitted 2:1, without and with hints"
+	@echo "make test    the test suite"
+	@echo "make check   formatting, lint, types, import contracts, generated files"
+	@echo "make bench   ratios against an echo; BENCH_JSON=FILE writes them as JSON"
+	@echo "make proto   regenerate the stubs; make docs  regenerate the generated documents"
+	@echo "make fmt     format the sources"
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml requirements.lock
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
+demo: $(STAMP)
+	$(BIN)/essa demo
+
+test: $(STAMP)
+	$(BIN)/python -m pytest
+
+check: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q tests/tidy
+
+bench: $(STAMP)
+	$(BIN)/python -m bench $(if $(BENCH_JSON),--json $(BENCH_JSON))
+
+proto: $(STAMP)
+	$(BIN)/python proto/generate.py
+
+docs: $(STAMP)
+	$(BIN)/python -m shared.describe > docs/STATES.md
+
+fmt: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build *.egg-info

@@ -1,0 +1,67 @@
+"""R17: a discard fault names a page that has been freed and reused since.
+
+Both vCPUs touch a discarded page. vcpu 1 is interrupted and holds nothing but the page's
+absolute address. vcpu 0 handles its own fault meanwhile: the page leaves the cache, is freed,
+and is allocated for something else. Then vcpu 1's handler takes a reference to the page at
+that address and discards it: live data is thrown out. The discarded list keeps such a page
+from being reused until every vCPU was enabled for interrupts once, and a vCPU that waits for
+its fault counts as disabled.
+"""
+
+from __future__ import annotations
+
+from guest_agent.kernel.cpu import Cpu
+from guest_agent.kernel.discard import end_translation, storage_access
+from guest_agent.kernel.guards import Guards
+from guest_agent.kernel.kernel import KernelConfig
+from guest_agent.kernel.page_alloc import alloc_page
+from guest_agent.kernel.syscalls import sys_mmap, user_load
+from race_explorer.scenarios.scenario import Scenario
+from race_explorer.world import SimWorld
+from shared.commands import Load
+
+
+def build(guards: Guards) -> SimWorld:
+    """Two vCPUs; one of two pages is mapped, and discarded already."""
+    world = SimWorld(KernelConfig(page_count=3, vcpu_count=2, guards=guards))
+    kernel = world.kernel
+    file = kernel.open_file(1, disk=1, first_block=0)
+    mm = kernel.new_mm()
+
+    async def prepare() -> None:
+        cpu = kernel.cpus[0]
+        await kernel.boot(cpu)
+        vma = await sys_mmap(cpu, mm, file, 0, 1, writable=False)
+        await user_load(cpu, mm, vma.start)
+
+    async def touch(cpu: Cpu) -> None:
+        (pte,) = mm.ptes.values()
+        if pte.page is None:
+            return
+        cpu.translation = pte
+        if await storage_access(cpu, Load(pte.page.pfn, 0, 32)) is not None:
+            await end_translation(cpu)
+
+    async def touch_and_reuse(cpu: Cpu) -> None:
+        await touch(cpu)
+        if kernel.cpus[1].irq_off:
+            world.mark("the other fault is pending")
+        await kernel.try_to_free_pages(cpu)
+        if await alloc_page(cpu) is discarded:
+            world.mark("page reused")
+
+    world.prepare(prepare())
+    discarded = file.pages[0]
+    world.evict_now(discarded.pfn)
+    world.run_vcpu(0, touch_and_reuse)
+    world.run_vcpu(1, touch)
+    return world
+
+
+SCENARIO = Scenario(
+    name="freed-while-fault-pending",
+    races=("R17",),
+    guards=("grace_period",),
+    sometimes=("the other fault is pending", "page reused"),
+    build=build,
+)

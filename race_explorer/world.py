@@ -1,0 +1,381 @@
+"""One guest and its host in one process, cut into steps for the engine.
+
+Rules:
+- Session, core and kernel are the shipped ones, unchanged; this module only carries what
+  passes between them and says what each step touches.
+- Every vCPU program, disk transfer, host stage, paging operation and allowed eviction is an
+  option of its own; nothing happens between options.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Generator, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from types import coroutine
+from typing import Any
+
+from guest_agent.kernel.block import Block, complete, transfer
+from guest_agent.kernel.content import TAGS_PER_PAGE, parse_tag, tag
+from guest_agent.kernel.cpu import Cpu, KernelBug
+from guest_agent.kernel.kernel import Kernel, KernelConfig
+from guest_agent.kernel.page import reads, writes
+from guest_agent.kernel.ports import Access, Accesses, DiskRequest, Vcpu
+from guest_agent.kernel.syscalls import sys_sync
+from host_daemon.core.config import GuestSpec, HostConfig, HostGuards
+from host_daemon.core.effects import (
+    CHOOSE_VICTIM,
+    Completed,
+    DeliverFault,
+    PageIn,
+    PageOut,
+    Stage,
+    StageKind,
+)
+from host_daemon.core.host import Host
+from race_explorer.engine import Option
+from shared.arch import USAGE_MASK
+from shared.commands import Command, Essa, EssaArray, FaultPending, Iske, Load, Outcome
+from shared.session.guards import LinkGuards
+from shared.session.guest_end import GuestEnd
+from shared.session.host_end import HostEnd, Reception
+
+DEVICES = 4
+SETTLE_STEPS_MAX = 20_000
+GUEST = 1
+
+
+@dataclass(slots=True)
+class Step:
+    """What a coroutine is about to do. ready: whether it could; accesses: what it touches."""
+
+    label: str
+    accesses: Callable[[], Accesses]
+    ready: Callable[[], bool]
+
+
+@coroutine
+def _stand(step: Step) -> Generator[Step, None, None]:
+    """Hand a step to the engine; returns when it is this actor's turn."""
+    yield step
+
+
+def _always() -> bool:
+    return True
+
+
+class SimSchedule:
+    """ports.Schedule: every point is a choice."""
+
+    async def point(self, vcpu: Vcpu, label: str, accesses: Accesses) -> bool:
+        """One step."""
+        touched = (*accesses, reads("irq", vcpu.number))
+        await _stand(Step(label, lambda: touched, _always))
+        return vcpu.interruptible()
+
+    async def wait_until(
+        self, vcpu: Vcpu, condition: Callable[[], bool], label: str, accesses: Accesses
+    ) -> bool:
+        """One step, enabled while the condition holds or an interrupt is to be taken."""
+        touched = (*accesses, reads("irq", vcpu.number))
+        await _stand(Step(label, lambda: touched, lambda: condition() or vcpu.interruptible()))
+        return vcpu.interruptible()
+
+    def interrupt_raised(self, vcpu: Vcpu) -> None:
+        """Nothing: enabledness is asked afresh at every step."""
+
+
+@dataclass(slots=True)
+class MemoryStore:
+    """A disk in memory. blocks: (disk, block) -> content."""
+
+    blocks: dict[tuple[int, int], Block] = field(default_factory=dict)
+
+    async def read(self, disk: int, block: int) -> Block:
+        """The block, or version 0 of it."""
+        return self.blocks.get((disk, block), (tag(disk, block, 0), TAGS_PER_PAGE))
+
+    async def write(self, disk: int, block: int, content: Block) -> None:
+        """Replace the block."""
+        self.blocks[disk, block] = content
+
+
+@dataclass(slots=True, eq=False)
+class _Actor:
+    name: str
+    program: Coroutine[Step, None, None]
+    step: Step | None = None
+    daemon: bool = False
+
+
+class SimWorld:
+    """A host with one guest. Scenarios build one, prepare it, spawn programs, allow evictions.
+
+    reached: situations that scenarios mark. evictions: pfns that the host may still evict,
+    each once, whenever it likes.
+    """
+
+    def __init__(
+        self,
+        kernel: KernelConfig,
+        *,
+        host_guards: HostGuards | None = None,
+        link_guards: LinkGuards | None = None,
+        frame_count: int = 64,
+    ) -> None:
+        issuers = kernel.vcpu_count + DEVICES
+        self.host = Host(
+            HostConfig(frame_count, kernel.page_count, guards=host_guards or HostGuards()),
+            choices=_NoChoices(),
+        )
+        self.host.open_guest(GuestSpec("guest", kernel.page_count, kernel.vcpu_count, DEVICES))
+        self.host_end = HostEnd(issuers, link_guards or LinkGuards())
+        self.guest_end = GuestEnd(issuers, link_guards or LinkGuards())
+        self.store = MemoryStore()
+        self.kernel = Kernel(kernel, self, SimSchedule(), self)
+        self.replies: dict[int, Outcome] = {}
+        self._faulting: dict[int, int] = {}
+        self.evictions: list[int] = []
+        self.marks: set[str] = set()
+        self._actors: list[_Actor] = []
+        self._paging: list[PageOut | PageIn] = []
+        self._slots: dict[tuple[int, int], bytes] = {}
+        self._devices_free = list(range(kernel.vcpu_count, issuers))
+        self._transfers = 0
+        self._violations: list[str] = []
+        self._stopped = False
+
+    # ports.Link
+
+    async def call(self, issuer: int, command: Command) -> Outcome:
+        """One step; a second one, once the outcome is there, if the host parks the command."""
+        await _stand(Step(type(command).__name__, lambda: self._touched(issuer, command), _always))
+        self.guest_end.submit(issuer, command)
+        for vcpu, number, sent in self.guest_end.outgoing():
+            if self.host_end.receive(vcpu, number) is Reception.EXECUTE:
+                outcome = self.host.execute(GUEST, vcpu, sent)
+                if outcome is not None:
+                    self._answer(vcpu, outcome)
+        self._pump()
+        if issuer not in self.replies:
+            waiting = (reads("reply", issuer),)
+            await _stand(Step("parked", lambda: waiting, lambda: issuer in self.replies))
+        return self.replies.pop(issuer)
+
+    def fault_settled(self, number: int) -> None:
+        """Acknowledge the fault at once."""
+        self.guest_end.fault_settled(number)
+        for settled in self.guest_end.acknowledgements():
+            self.host.acknowledge_fault(GUEST, settled)
+
+    def _answer(self, vcpu: int, outcome: Outcome) -> None:
+        if isinstance(outcome, FaultPending):
+            self._faulting[outcome.fault] = vcpu
+        number = self.host_end.complete(vcpu, outcome)
+        if self.guest_end.receive(vcpu, number, outcome):
+            self.replies[vcpu] = outcome
+
+    def _touched(self, issuer: int, command: Command) -> tuple[Access, ...]:
+        """What a command touches: its host page as a whole, and the pool if it needs a frame."""
+        if isinstance(command, EssaArray):
+            return (writes("host", -1), writes("reply", issuer))
+        pfn = command.pfn
+        plain = self.host.state_byte(GUEST, pfn) & ~USAGE_MASK == 0
+        quiet = isinstance(command, Iske) or (isinstance(command, Essa) and command.orc == 0)
+        if quiet or (isinstance(command, Load) and plain):
+            return (reads("host", pfn), writes("reply", issuer))
+        return (writes("host", pfn), writes("frames"), writes("reply", issuer))
+
+    def _pump(self) -> None:
+        """Carry out what the core has decided."""
+        for effect in self.host.take_effects():
+            match effect:
+                case Completed():
+                    self._answer(effect.issuer, effect.outcome)
+                case PageOut() | PageIn():
+                    self._paging.append(effect)
+                case DeliverFault():
+                    if self.guest_end.fault_received(effect.fault):
+                        self.kernel.discard_fault_arrived(effect.fault)
+
+    # ports.Disk
+
+    def submit(self, request: DiskRequest) -> None:
+        """Start a transfer as an actor of its own."""
+        self._transfers += 1
+        self.spawn(f"disk{self._transfers}", self._transfer(request), daemon=True)
+
+    async def _transfer(self, request: DiskRequest) -> None:
+        device = (writes("device"),)
+        await _stand(Step("device", lambda: device, lambda: bool(self._devices_free)))
+        issuer = self._devices_free.pop(0)
+        result = await transfer(self, self.store, issuer, request)
+        self._devices_free.append(issuer)
+        raised = (writes("irq", request.vcpu),)
+        await _stand(Step("interrupt", lambda: raised, _always))
+        complete(self.kernel, request, result)
+
+    # What scenarios do.
+
+    def spawn(
+        self, name: str, program: Coroutine[Any, None, None], *, daemon: bool = False
+    ) -> None:
+        """Add a program. A daemon, such as a disk transfer, may be unfinished at the end."""
+        actor = _Actor(name, program, daemon=daemon)
+        self._actors.append(actor)
+        self._resume(actor)
+
+    def run_vcpu(self, vcpu: int, program: Callable[[Cpu], Coroutine[Any, None, None]]) -> None:
+        """Run a program on a vCPU, which afterwards idles and takes interrupts."""
+        cpu = self.kernel.cpus[vcpu]
+
+        async def whole() -> None:
+            await program(cpu)
+            await self.kernel.idle(cpu, lambda: self._stopped)
+
+        self.spawn(f"cpu{vcpu}", whole())
+
+    def prepare(self, program: Coroutine[Any, None, None]) -> None:
+        """Run a program to its end before the race begins, taking the first option always."""
+        self.spawn("prepare", program)
+        self._run_first(lambda: not any(a.name == "prepare" for a in self._actors))
+        assert not self.violations(), self.violations()
+
+    def evict_now(self, pfn: int) -> None:
+        """Let the host evict a page before the race begins, to the end of its paging."""
+        self._input(self.host.begin_eviction, GUEST, pfn)
+        while option := next((o for o in self._forced() if o.name[:4] in ("host", "pagi")), None):
+            option.run()
+
+    def mark(self, situation: str) -> None:
+        """Note that an interesting situation was reached."""
+        self.marks.add(situation)
+
+    # engine.World
+
+    def options(self) -> list[Option]:
+        """Programs in the order of spawning, then host stages, paging, evictions."""
+        return [*self._forced(), *(self._eviction_option(pfn) for pfn in self.evictions)]
+
+    def _forced(self) -> Iterator[Option]:
+        """Everything but the evictions that the host is free to make."""
+        for actor in self._actors:
+            step = actor.step
+            if step is not None and step.ready():
+                yield Option(actor.name, step.label, step.accesses(), partial(self._resume, actor))
+        for stage in self.host.enabled():
+            if stage.kind is not StageKind.CHOOSE_VICTIM:
+                yield self._stage_option(stage)
+        yield from map(self._paging_option, list(self._paging))
+
+    def _stage_option(self, stage: Stage) -> Option:
+        kind, _, number = stage
+        name = f"host.{kind.name.lower()}.{number}"
+        touched: tuple[Access, ...]
+        if kind is StageKind.DELIVER_FAULT:
+            vcpu = self._faulting[number]
+            touched = (writes("fault", vcpu), writes("irq", vcpu))
+        elif kind in (StageKind.RESUME, StageKind.DRAIN_RELEASE_LIST):
+            touched = (writes("host", -1), writes("frames"), writes("reply", -1))
+        else:
+            touched = (writes("host", number), writes("frames"))
+        return Option(name, kind.name.lower(), touched, lambda: self._input(self.host.run, stage))
+
+    def _paging_option(self, operation: PageOut | PageIn) -> Option:
+        touched = (writes("host", -1), writes("frames"), writes("reply", -1))
+
+        def run() -> None:
+            self._paging.remove(operation)
+            key = (operation.slot, operation.generation)
+            if isinstance(operation, PageOut):
+                self._slots[key] = operation.data
+                self._input(self.host.page_out_done, operation.operation, True)
+            else:
+                self._input(self.host.page_in_done, operation.operation, self._slots.get(key))
+
+        what = "page_out" if isinstance(operation, PageOut) else "page_in"
+        return Option(f"paging.{operation.operation}", what, touched, run)
+
+    def _eviction_option(self, pfn: int) -> Option:
+        def run() -> None:
+            self.evictions.remove(pfn)
+            self._input(self.host.begin_eviction, GUEST, pfn)
+
+        return Option(f"host.evict.{pfn}", "begin_eviction", (writes("host", pfn),), run)
+
+    def _input(self, apply: Callable[..., Any], *arguments: Any) -> None:
+        try:
+            apply(*arguments)
+        except AssertionError as error:
+            self._violations.append(f"host: {error}")
+        self._pump()
+
+    def _resume(self, actor: _Actor) -> None:
+        try:
+            actor.step = actor.program.send(None)
+        except StopIteration:
+            self._actors.remove(actor)
+        except (KernelBug, AssertionError) as error:
+            self._actors.remove(actor)
+            self._violations.append(f"{actor.name}: {error}")
+
+    def violations(self) -> list[str]:
+        """Kernel bugs, host assertions and integrity errors, in the order of occurrence."""
+        return self._violations + [e.what for e in self.kernel.integrity_errors]
+
+    def finished(self) -> list[str]:
+        """Nobody can go on: report a deadlock, or settle and check every block at rest."""
+        stuck = [a for a in self._actors if a.step is not None and a.step.label != "idle"]
+        if stuck:
+            return [
+                "deadlock: " + ", ".join(f"{a.name} at {a.step.label}" for a in stuck if a.step)
+            ]
+        self._stopped = True
+        self._run_first(lambda: not self._actors)
+        cpu = self.kernel.cpus[0]
+        self.spawn("settle", self._settle(cpu))
+        self._run_first(lambda: not self._actors)
+        return self.violations() or self._disk_errors()
+
+    async def _settle(self, cpu: Cpu) -> None:
+        await sys_sync(cpu)
+        await self.kernel.verify(cpu)
+
+    def _disk_errors(self) -> list[str]:
+        """Blocks on the disk that hold what no load may see."""
+        errors = []
+        for key, (data, repeat) in sorted(self.store.blocks.items()):
+            seen = parse_tag(data)
+            legal = self.kernel.ledger.legal(key)
+            if repeat != TAGS_PER_PAGE or seen is None or seen[:2] != key or seen[2] not in legal:
+                errors.append(f"disk {key[0]} block {key[1]} holds {seen}, legal are {legal}")
+        return errors
+
+    def _run_first(self, done: Callable[[], bool]) -> None:
+        """Take the first option always; without any, let the host choose a victim."""
+        for _ in range(SETTLE_STEPS_MAX):
+            if done() or self.violations():
+                return
+            option = next(self._forced(), None)
+            if option is not None:
+                option.run()
+            elif CHOOSE_VICTIM in self.host.enabled():
+                self._input(self.host.run, CHOOSE_VICTIM)
+            else:
+                self._violations.append("deadlock while no race was on")
+        self._violations.append(f"no end after {SETTLE_STEPS_MAX} steps while no race was on")
+
+    def reached(self) -> set[str]:
+        """The marks, and what the counters show."""
+        counted = self.kernel.statistics
+        found = set(self.marks)
+        found |= {"discard fault"} if counted.discard_faults else set()
+        found |= {"make_stable failed"} if counted.stable_failed else set()
+        found |= {"discarded"} if counted.pages_discarded else set()
+        return found
+
+
+class _NoChoices:
+    def choose(self, bound: int) -> int:
+        """Never asked: the explorer names its victims itself."""
+        raise AssertionError("the explorer chooses victims by name")
