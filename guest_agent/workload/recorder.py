@@ -17,6 +17,7 @@ import shutil
 import signal
 import stat
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -150,11 +151,17 @@ class Recorded:
     """Calls left out because strace did not show where their process came from."""
 
 
-def record(command: Sequence[str], *, anonymous: bool = False, origin: str = "") -> Recorded:
+def record(
+    command: Sequence[str],
+    *,
+    anonymous: bool = False,
+    origin: str = "",
+    output_to_stderr: bool = False,
+) -> Recorded:
     """Run `command` under strace and return what it did to files.
 
     Files below the working directory keep their path from there, all others their last part;
-    anonymous: all are called `file-N`.
+    anonymous: all are called `file-N`. output_to_stderr: the command's standard output.
 
     Raises:
         TraceError: there is no strace, no such command, or strace may not trace.
@@ -168,7 +175,7 @@ def record(command: Sequence[str], *, anonymous: bool = False, origin: str = "")
     inherited = _inherited()
     with tempfile.TemporaryDirectory(prefix="essa-record-") as folder:
         text = Path(folder) / "strace.txt"
-        status = _run(strace, text, command)
+        status = _run(strace, text, command, sys.stderr.fileno() if output_to_stderr else None)
         recorder = Recorder(probe, cwd, inherited)
         if text.exists():
             with text.open(encoding="utf-8", errors="surrogateescape", newline="\n") as lines:
@@ -179,7 +186,7 @@ def record(command: Sequence[str], *, anonymous: bool = False, origin: str = "")
     return Recorded(trace, status, recorder.lost_count)
 
 
-def _run(strace: str, text: Path, command: Sequence[str]) -> int:
+def _run(strace: str, text: Path, command: Sequence[str], output: int | None) -> int:
     wanted = ",".join(f"?{name}" for name in TRACED_CALLS)
     options = ["-f", "-q", "-y", "-s", "0", "-e", "signal=none", "-e", f"trace={wanted}"]
     # An interrupt from the keyboard is for the command; what it did until then is the trace.
@@ -187,6 +194,7 @@ def _run(strace: str, text: Path, command: Sequence[str]) -> int:
     try:
         process = subprocess.Popen(
             [strace, *options, "-o", str(text), "--", *command],
+            stdout=output,
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         status = process.wait()
