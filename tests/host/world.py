@@ -18,7 +18,7 @@ from host_daemon.core.effects import (
 )
 from host_daemon.core.host import Host
 from shared.arch import Mode
-from shared.commands import Command, DiscardFault, Essa, Outcome, Sske, Store
+from shared.commands import Command, DiscardFault, Essa, Load, LoadOutcome, Outcome, Sske, Store
 
 PAGE = 4096
 
@@ -98,9 +98,10 @@ class World:
                 if stage in self.host.enabled():
                     self.host.run(stage)
                     self.take()
-            for operation in list(self.flights):
+            operations = list(self.flights)
+            for operation in operations:
                 self.land(operation)
-            if not stages and not self.flights:
+            if not stages and not operations:
                 self.host.check()
                 return
 
@@ -130,8 +131,6 @@ class World:
 
     def content(self, pfn: int) -> bytes:
         """The page's 4 KiB, as a load would see them; the page must be accessible."""
-        from shared.commands import Load, LoadOutcome
-
         outcome = self.execute(Load(pfn, 0, PAGE))
         if outcome is None:
             self.settle()
