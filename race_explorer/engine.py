@@ -1,12 +1,9 @@
 """The step engine: one choice at a time, to exhaustion or by a given list.
 
 Rules:
-- A world offers options; running one is one atomic step. All nondeterminism is the index
-  chosen among them, so a run is its list of choices.
-- An option's name is its actor; its accesses are what the actor's next step touches.
-- Depth-first search skips schedules that differ only in the order of independent steps
-  (sleep sets, Godefroid 1996); two steps depend on each other when they touch one resource
-  and one of them writes it.
+- A world offers options; running one is one atomic step; a run is its list of choices.
+- An option's name is its actor, its accesses are what that actor's next step touches.
+- Schedules that differ only in the order of independent steps are skipped (sleep sets).
 """
 
 from __future__ import annotations
@@ -49,7 +46,7 @@ class World(Protocol):
         """What has gone wrong so far; [] while all is well."""
 
     def finished(self) -> list[str]:
-        """Called when no step is enabled: what is wrong with ending here (a deadlock, ...)."""
+        """Asked when no step is enabled: what is wrong with ending here."""
 
     def reached(self) -> set[str]:
         """Which of the scenario's interesting situations have occurred."""
@@ -67,10 +64,10 @@ class Run:
 
 @dataclass(slots=True)
 class Report:
-    """What a search has found. exhausted: no schedule is left that could differ."""
+    """What a search has found. exhausted: no schedule is left."""
 
     schedules: int = 0
-    pruned: int = 0
+    pruned: int = 0  # abandoned: what is left differs from a schedule tried by order alone
     steps: int = 0
     exhausted: bool = False
     counterexample: Run | None = None
@@ -83,13 +80,17 @@ class DivergedError(Exception):
 
 def dependent(a: Sequence[Touch], b: Sequence[Touch]) -> bool:
     """Whether the order of two steps with these accesses can matter."""
-    return any(
-        x.resource[0] == y.resource[0]
-        and (x.write or y.write)
-        and (x.resource[1] == y.resource[1] or ANY in (x.resource[1], y.resource[1]))
-        for x in a
-        for y in b
-    )
+    for x in a:
+        kind, number = x.resource
+        for y in b:
+            other_kind, other = y.resource
+            if (
+                kind == other_kind
+                and (x.write or y.write)
+                and (number == other or ANY in (number, other))
+            ):
+                return True
+    return False
 
 
 @dataclass(slots=True)
@@ -113,8 +114,6 @@ class _Node:
 
 @dataclass(slots=True)
 class _Path:
-    """Drives one world, keeping its record."""
-
     world: World
     choices: list[int] = field(default_factory=list)
     steps: list[tuple[str, str]] = field(default_factory=list)
@@ -139,10 +138,7 @@ class _Path:
 
 
 def replay(build: Callable[[], World], choices: Sequence[int]) -> Run:
-    """Run one schedule again; past the end of `choices` the first option is taken.
-
-    Raises DivergedError for a choice that the world does not offer.
-    """
+    """Run one schedule again; past its end the first option. Raises DivergedError."""
     path = _Path(build())
     while not path.violations and (options := path.world.options()):
         n = len(path.choices)
@@ -160,15 +156,14 @@ def explore(
     sleep_sets: bool = True,
     stop_at_first: bool = True,
 ) -> Report:
-    """Depth-first search of all schedules, at most `schedules_max` of them.
-
-    `exhausted` is True only if none is left. Without sleep sets every order is tried.
-    """
+    """Depth-first search of all schedules, at most `schedules_max` of them."""
     report, stack = Report(), list[_Node]()
     while report.schedules + report.pruned < schedules_max:
         path, complete = _descend(build(), stack, sleep_sets=sleep_sets)
         report.steps += len(path.steps)
-        if complete:
+        if not complete:
+            report.pruned += 1
+        else:
             report.schedules += 1
             run = path.record()
             report.reached.update(run.reached)
@@ -176,8 +171,6 @@ def explore(
                 report.counterexample = run
                 if stop_at_first:
                     return report
-        else:
-            report.pruned += 1
         del stack[len(path.taken) :]
         while stack and not stack[-1].advance(path.taken[len(stack) - 1]):
             stack.pop()

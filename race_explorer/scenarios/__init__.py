@@ -6,6 +6,7 @@ from typing import Final
 
 from race_explorer.scenarios import (
     concurrent_discard_faults,
+    counts_apart,
     dirty_bit_in_transit,
     freed_while_fault_pending,
     make_stable_overtakes,
@@ -21,5 +22,6 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         concurrent_discard_faults,
         freed_while_fault_pending,
         stale_change_bit,
+        counts_apart,
     )
 }

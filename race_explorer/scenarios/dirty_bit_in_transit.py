@@ -3,26 +3,28 @@
 A page is mapped writable, was stored to, and is potential volatile: the host keeps it only
 because its change bit is set. vcpu 0's msync clears the change bit and sets PG_dirty; in
 between the page looks clean to the host, which discards it, and the store is lost. The
-series' rule: a reference first, then stable, then clear C, then PG_dirty. vcpu 1 reads the
-page meanwhile, and its put_page tries to make it volatile again.
+series' rule: a reference first, then stable, then clear C, then PG_dirty. vcpu 1 offers the
+page meanwhile, as every unlock_page and put_page does.
+
+The rule is not enough. vcpu 1 may read the flags before PG_dirty is set and the counts after
+the reference is dropped: it finds no obstacle and makes a dirty page volatile, whose change
+bit is clear. Reading the counts first closes that (guard flags_after_counts).
 """
 
 from __future__ import annotations
 
 from guest_agent.kernel.cpu import Cpu
-from guest_agent.kernel.filemap import kernel_load
 from guest_agent.kernel.guards import Guards
 from guest_agent.kernel.kernel import KernelConfig
 from guest_agent.kernel.msync import msync_pte
-from guest_agent.kernel.page_alloc import put_page
-from guest_agent.kernel.page_cache import find_get_page
+from guest_agent.kernel.page_hva import make_volatile
 from guest_agent.kernel.syscalls import sys_mmap, user_store
 from race_explorer.scenarios.scenario import Scenario
 from race_explorer.world import SimWorld
 
 
 def build(guards: Guards) -> SimWorld:
-    """One process with one dirty mapped page, a reader, one eviction."""
+    """One process with one dirty mapped page, an offer, one eviction."""
     world = SimWorld(KernelConfig(page_count=3, vcpu_count=2, guards=guards))
     kernel = world.kernel
     file = kernel.open_file(1, disk=1, first_block=0)
@@ -41,23 +43,21 @@ def build(guards: Guards) -> SimWorld:
         await cpu.spin_unlock(mm.page_table_lock, "ptl_unlock")
         world.mark("transferred")
 
-    async def read(cpu: Cpu) -> None:
-        found = await find_get_page(cpu, file, 0)
-        if found is not None:
-            await kernel_load(cpu, found, file, 0, tags=1)
-            await put_page(cpu, found)
+    async def offer(cpu: Cpu) -> None:
+        await make_volatile(cpu, page, 1)
 
     world.prepare(prepare())
-    world.evictions.append(file.pages[0].pfn)
+    page = file.pages[0]
+    world.evictions.append(page.pfn)
     world.run_vcpu(0, msync)
-    world.run_vcpu(1, read)
+    world.run_vcpu(1, offer)
     return world
 
 
 SCENARIO = Scenario(
     name="dirty-bit-in-transit",
     races=("R4", "R2"),
-    guards=("stable_before_clear", "hold_reference"),
+    guards=("stable_before_clear", "hold_reference", "flags_after_counts"),
     sometimes=("transferred",),
     build=build,
 )
