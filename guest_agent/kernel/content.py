@@ -129,6 +129,13 @@ class Ledger:
         block = self._block(key)
         block.durable = max(block.durable, version)
 
+    def found_on_disk(self, key: BlockKey, version: int) -> None:
+        """A guest that has just started finds this version, of an earlier run, on its disk."""
+        block = self._block(key)
+        block.next_version = max(block.next_version, version + 1)
+        block.durable = max(block.durable, version)
+        self.lost(key)
+
     def lost(self, key: BlockKey) -> None:
         """Memory's copy is gone (power failure, truncate): the disk's is what there is."""
         block = self._block(key)

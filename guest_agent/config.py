@@ -1,0 +1,73 @@
+"""What one guest is and does, parsed once, checked at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from guest_agent.kernel.guards import FIXED, Guards
+from guest_agent.kernel.kernel import Hints
+from guest_agent.workload.replay import Access
+from shared.arch import Mode
+from shared.rpc.channel import Address
+
+PAGES_MIN: Final = 64
+"""Below this a guest can hardly hold the pages that its vCPUs have in hand at once."""
+
+
+class ConfigError(Exception):
+    """Values that make no sense; one line for the user."""
+
+
+@dataclass(frozen=True, slots=True)
+class GuestConfig:
+    """One guest.
+
+    page_count: its memory in 4 KiB pages. disk: the file of its own disk; None for one that
+    is gone at the end. request_limit: only so many requests of each trace. cache_limit: pages
+    that its page cache may hold. wait_seconds: for a host that is not there yet.
+    reconnect_seconds: for one that is gone. perturb: seed of yields at points, or None.
+    """
+
+    host: Address
+    name: str
+    page_count: int
+    vcpu_count: int = 1
+    device_count: int = 8
+    disk: Path | None = None
+    hints: Hints = Hints.VOLATILE
+    guards: Guards = FIXED
+    mode: Mode = Mode.SEED
+    traces: tuple[Path, ...] = ()
+    access: Access = Access.SYSCALL
+    request_limit: int | None = None
+    cache_limit: int | None = None
+    wait_seconds: float = 10.0
+    reconnect_seconds: float = 60.0
+    perturb: int | None = None
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError for what cannot run."""
+        self._at_least("memory in pages", self.page_count, PAGES_MIN)
+        self._at_least("vcpus", self.vcpu_count, 1)
+        self._at_least("requests", self.request_limit, 1)
+        self._at_least("cache pages", self.cache_limit, 2 * self.vcpu_count)
+        if self.cache_limit is not None and self.cache_limit >= self.page_count:
+            raise ConfigError(
+                f"cache pages is {self.cache_limit}; the guest has {self.page_count} pages in all"
+            )
+        if self.mode is Mode.KVM and self.hints is Hints.VOLATILE:
+            raise ConfigError(
+                "mode kvm has no discard faults, so volatile pages would vanish unseen; "
+                "use --hints unused or none"
+            )
+
+    @property
+    def essa_enabled(self) -> bool:
+        """Whether the guest asks for the ESSA facility at all."""
+        return self.hints is not Hints.NONE
+
+    def _at_least(self, what: str, value: int | None, low: int) -> None:
+        if value is not None and value < low:
+            raise ConfigError(f"{what} is {value}; it must be at least {low}")

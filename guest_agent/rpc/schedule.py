@@ -1,0 +1,166 @@
+"""The kernel's `Schedule` over asyncio: points cost nothing, waiting never polls.
+
+Rules:
+- `point` returns without a turn of the event loop. The effect behind it follows at once, so
+  at the end of the turn it has happened.
+- A point with a write to a resource that somebody waits for has the waiter's condition looked
+  at again at the end of that turn; a raised interrupt wakes its vCPU in any case.
+- A condition that holds when its waiter is woken may be false again when the waiter runs;
+  it is looked at once more there, so that `wait_until` returns only with the condition true.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+from typing import Final
+
+from guest_agent.kernel.ports import Accesses, Resource, Vcpu
+
+YIELD_ODDS: Final = 8
+"""A perturbed point yields once in this many times ..."""
+YIELD_TURNS_MAX: Final = 6
+"""... for one to this many turns: an answer from the host may come in between."""
+
+
+@dataclass(slots=True, eq=False)
+class _Waiter:
+    """One vCPU inside `wait_until`. woken: set when it is to look again."""
+
+    vcpu: Vcpu
+    condition: Callable[[], bool]
+    label: str
+    accesses: Accesses
+    woken: asyncio.Future[None]
+
+    def wake(self) -> None:
+        if not self.woken.done():
+            self.woken.set_result(None)
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What a vCPU waits for. ready: the condition holds, so an undeclared step made it true."""
+
+    vcpu: int
+    label: str
+    accesses: Accesses
+    ready: bool
+
+
+class LoopSchedule:
+    """Free-running vCPUs: each goes on until it waits for the host or for another."""
+
+    def __init__(self) -> None:
+        self._waiters: dict[int, _Waiter] = {}
+        self._by_resource: dict[Resource, list[_Waiter]] = {}
+        self._changed: dict[Resource, None] = {}
+        self._check_scheduled = False
+
+    async def point(self, vcpu: Vcpu, label: str, accesses: Accesses) -> bool:
+        """Go on at once, unless an interrupt is to be taken first."""
+        by_resource = self._by_resource
+        if by_resource:
+            for access in accesses:
+                if access.write and access.resource in by_resource:
+                    self.changed(access.resource)
+        return vcpu.interruptible()
+
+    async def wait_until(
+        self, vcpu: Vcpu, condition: Callable[[], bool], label: str, accesses: Accesses
+    ) -> bool:
+        """Go on when the condition holds (False) or an interrupt is to be taken (True)."""
+        while True:
+            if vcpu.interruptible():
+                return True
+            if condition():
+                break
+            await self._park(vcpu, condition, label, accesses)
+        if self._by_resource:
+            for access in accesses:
+                if access.write and access.resource in self._by_resource:
+                    self.changed(access.resource)
+        return False
+
+    def interrupt_raised(self, vcpu: Vcpu) -> None:
+        """Wake the vCPU if it waits."""
+        waiter = self._waiters.get(vcpu.number)
+        if waiter is not None:
+            waiter.wake()
+
+    def changed(self, resource: Resource) -> None:
+        """A step that writes the resource is about to happen, or has just happened.
+
+        Called by the shell too, for what it changes itself.
+        """
+        self._changed[resource] = None
+        if not self._check_scheduled:
+            self._check_scheduled = True
+            asyncio.get_running_loop().call_soon(self._check)
+
+    def waiting(self) -> list[Waiting]:
+        """The vCPUs that wait, and for what; for a person who asks why nothing moves."""
+        return [
+            Waiting(n, w.label, w.accesses, w.condition())
+            for n, w in sorted(self._waiters.items())
+            if not w.woken.done()
+        ]
+
+    def _check(self) -> None:
+        self._check_scheduled = False
+        changed, self._changed = self._changed, {}
+        for resource in changed:
+            for waiter in self._by_resource.get(resource, ()):
+                if waiter.condition():
+                    waiter.wake()
+
+    async def _park(
+        self, vcpu: Vcpu, condition: Callable[[], bool], label: str, accesses: Accesses
+    ) -> None:
+        woken = asyncio.get_running_loop().create_future()
+        waiter = _Waiter(vcpu, condition, label, accesses, woken)
+        assert vcpu.number not in self._waiters, f"vcpu {vcpu.number} waits twice"
+        self._waiters[vcpu.number] = waiter
+        resources = {access.resource for access in accesses}
+        for resource in resources:
+            self._by_resource.setdefault(resource, []).append(waiter)
+        try:
+            await woken
+        finally:
+            del self._waiters[vcpu.number]
+            for resource in resources:
+                waiters = self._by_resource[resource]
+                waiters.remove(waiter)
+                if not waiters:
+                    del self._by_resource[resource]
+
+
+class PerturbedSchedule(LoopSchedule):
+    """Yields before some points, so that runs meet in orders they otherwise never would.
+
+    The choice of points is seeded; the order in which answers come is not, so two runs with
+    one seed are alike but not equal.
+    """
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self._random = Random(seed)
+
+    async def point(self, vcpu: Vcpu, label: str, accesses: Accesses) -> bool:
+        """Perhaps let others run first; then as `LoopSchedule`."""
+        await self._perhaps_yield()
+        return await super().point(vcpu, label, accesses)
+
+    async def wait_until(
+        self, vcpu: Vcpu, condition: Callable[[], bool], label: str, accesses: Accesses
+    ) -> bool:
+        """Perhaps let others run first; then as `LoopSchedule`."""
+        await self._perhaps_yield()
+        return await super().wait_until(vcpu, condition, label, accesses)
+
+    async def _perhaps_yield(self) -> None:
+        if self._random.randrange(YIELD_ODDS) == 0:
+            for _ in range(self._random.randint(1, YIELD_TURNS_MAX)):
+                await asyncio.sleep(0)

@@ -1,0 +1,49 @@
+"""Opening and closing a guest's session with its host.
+
+Rules:
+- A host that is not there yet is waited for; one that answers "no" is not asked twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+from guest_agent.config import GuestConfig
+from shared.arch import Mode
+from shared.errors import DrainingError
+from shared.essa.v1 import essa_pb2 as pb
+from shared.rpc.channel import HostUnreachableError, call
+
+_MODES: Final = {Mode.SEED: pb.MODE_SEED, Mode.KVM: pb.MODE_KVM}
+_RETRY_SECONDS: Final = 0.1
+
+
+async def open_session(stub: Any, config: GuestConfig) -> pb.OpenGuestResponse:
+    """Open the guest, waiting up to `config.wait_seconds` for the host to be there.
+
+    Raises the EssaError that the host answers, or HostUnreachableError.
+    """
+    request = pb.OpenGuestRequest(
+        name=config.name,
+        page_count=config.page_count,
+        vcpu_count=config.vcpu_count,
+        device_count=config.device_count,
+        mode=_MODES[config.mode],
+        essa_enabled=config.essa_enabled,
+    )
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + config.wait_seconds
+    while True:
+        try:
+            response: pb.OpenGuestResponse = await call(stub, "OpenGuest", request, config.host)
+            return response
+        except (HostUnreachableError, DrainingError):
+            if loop.time() + _RETRY_SECONDS > deadline:
+                raise
+        await asyncio.sleep(_RETRY_SECONDS)
+
+
+async def close_session(stub: Any, session: pb.Session, config: GuestConfig) -> None:
+    """Close the guest; the host frees what it held. Raises as `open_session` does."""
+    await call(stub, "CloseGuest", pb.CloseGuestRequest(session=session), config.host)
