@@ -33,6 +33,9 @@ from shared.arch import PAGE_SIZE
 
 SECTOR_BYTES: Final = 512
 
+_TIME_BOUND: Final = 1 << 62
+"""Microseconds; differences of two times still fit into 64 bits."""
+
 ID_UNITS: Final = ("object", "sector", "page", "byte")
 """What an object id may be: a name without order, or the place on a disk in these units."""
 
@@ -112,6 +115,15 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
         raise unreadable(path, error) from error
 
 
+def all_bytes(path: Path) -> bytes:
+    """Read a whole file, unpacked. Raises TraceError if that cannot be done."""
+    try:
+        with open_bytes(path) as file:
+            return file.read()
+    except _PACK_ERRORS as error:
+        raise unreadable(path, error) from error
+
+
 def unreadable(path: Path, error: Exception) -> TraceError:
     """Make the one line for a file that cannot be read to its end."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
@@ -129,10 +141,12 @@ def number(text: str, what: str) -> int:
 def microseconds(text: str, what: str) -> int:
     """Read a time in seconds, with or without a fraction."""
     try:
-        seconds = float(text)
-        return round(seconds * 1e6)
+        time = round(float(text) * 1e6)
     except (ValueError, OverflowError):
-        raise ValueError(f"{what} is {text.strip()[:40]!r}, not a time in seconds") from None
+        time = _TIME_BOUND
+    if abs(time) >= _TIME_BOUND:
+        raise ValueError(f"{what} is {text.strip()[:40]!r}, not a time in seconds")
+    return time
 
 
 class Requests:
@@ -160,7 +174,7 @@ class Requests:
         if offset < 0 or first + count > PAGE_INDEX_MAX or count > PAGE_COUNT_MAX:
             raise ValueError(f"{length} bytes at byte {offset} are more than a disk can hold")
         if time is not None:
-            if abs(time) >= 1 << 62:
+            if abs(time) >= _TIME_BOUND:
                 raise ValueError("the time is out of its bounds")
             self._times.append(time)
         self._disks.append(self._numbers.setdefault(disk, len(self._numbers)))

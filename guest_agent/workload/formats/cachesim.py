@@ -27,13 +27,12 @@ from guest_agent.workload.formats.base import (
     Options,
     Requests,
     Sample,
+    all_bytes,
     from_columns,
     lines,
     microseconds,
     number,
     number_objects,
-    open_bytes,
-    unreadable,
 )
 from shared.arch import PAGE_SIZE
 
@@ -123,11 +122,7 @@ _RECORD: Final = np.dtype([("time", "<u4"), ("id", "<u8"), ("size", "<u4"), ("ne
 
 def read_oracle(path: Path, options: Options) -> Trace:
     """Read an oracleGeneral file."""
-    try:
-        with open_bytes(path) as file:
-            data = file.read()
-    except (OSError, EOFError) as error:
-        raise unreadable(path, error) from error
+    data = all_bytes(path)
     count, rest = divmod(len(data), _RECORD.itemsize)
     if rest:
         raise TraceError(f"{path}: record {count + 1} is cut off: {rest} of 24 bytes")

@@ -9,6 +9,7 @@ with `source` and `name`. Other arrays are not read.
 from __future__ import annotations
 
 import json
+import struct
 import zipfile
 import zlib
 from pathlib import Path
@@ -22,6 +23,12 @@ from guest_agent.workload.formats.base import Options, Sample, from_columns, unr
 
 _ZIP: Final = b"PK\x03\x04"
 
+_DAMAGES: Final = (
+    *(ValueError, EOFError, KeyError, RuntimeError, MemoryError),
+    *(zipfile.BadZipFile, zlib.error, struct.error),
+)
+"""What numpy and zipfile raise over an archive that is not whole."""
+
 
 def is_npz(sample: Sample) -> bool:
     """Whether it is a zip file."""
@@ -32,7 +39,7 @@ def read_npz(path: Path, options: Options) -> Trace:
     """Read an arrays file."""
     del options  # pages are pages here
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {
                 name: archive[name]
                 for name in ("page", "npages", "op", "disk", "t", "meta")
@@ -40,7 +47,7 @@ def read_npz(path: Path, options: Options) -> Trace:
             }
     except OSError as error:
         raise unreadable(path, error) from error
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except _DAMAGES as error:
         raise TraceError(f"{path}: damaged or not an arrays file: {error}") from error
     try:
         return _trace(arrays, path.name)
