@@ -43,7 +43,7 @@ proto: $(STAMP)
 	$(BIN)/python proto/generate.py
 
 docs: $(STAMP)
-	$(BIN)/python -m shared.describe > docs/STATES.md
+	$(BIN)/python -m host_daemon.core.describe > docs/STATES.md
 
 fmt: $(STAMP)
 	$(BIN)/ruff format .

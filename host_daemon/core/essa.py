@@ -105,8 +105,9 @@ def _perform_special(
     byte = guest.states[pfn]
     flags, before = byte & FLAGS, byte & STATE_MASK
     if flags & UNBACKED:
-        # DEVIATION: KVM answers this for a pfn without a memory slot; so do we.
+        # LINUX: what handle_essa answers for a pfn without a memory slot.
         return OUTCOMES[RESULT_EXCEPTION if orc else 0]
+    # CHOICE: GET_STATE has no effect at all: it does not cancel a reclaim or a page-out.
     if orc == Orc.GET_STATE:
         return OUTCOMES[before]
     if before & CONTENT_MASK == RESIDENT:
@@ -132,12 +133,10 @@ def _perform_special(
 
 
 def answer_after_page_in(guest: Guest, seen: int, outcome: Outcome) -> Outcome:
-    """What orc 5 reports when it had to wait for its page's copy.
-
-    CHOICE: a page that was found preserved when the operation last waited, and is now what
-    a page-in makes of it, is reported as preserved: that is the state before the operation,
-    of which the page-in is a part. Anything else is reported as it is found.
-    """
+    """What orc 5 reports when it had to wait for its page's copy."""
+    # CHOICE: a page that was preserved when orc 5 last waited, and is now what a page-in
+    # makes of it, is reported as preserved: that is the state before the operation, of
+    # which the page-in is a part. Anything else is reported as it is found.
     arrived = guest.tables.table.rows[0][Event.ACCESS][seen]
     preserved = seen & CONTENT_MASK == PRESERVED
     if preserved and isinstance(outcome, EssaOutcome) and outcome.state == arrived:

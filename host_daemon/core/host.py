@@ -168,10 +168,7 @@ class Host:
         Raises GuestNotFoundError, InvalidRequestError for a pfn outside the guest.
         """
         guest = self._guest(guest_id)
-        if not 0 <= pfn < guest.page_count:
-            raise InvalidRequestError(
-                f"pfn is {pfn}; it must be 0 to {guest.page_count - 1}", field="pfn", value=pfn
-            )
+        _check_pfn(guest, pfn)
         if guest.states[pfn] & (FLAGS | CONTENT_MASK) != RESIDENT:
             return False
         self._observed(guest, pfn, "begin_eviction", reclaim.begin)
@@ -310,6 +307,12 @@ class Host:
         """One page's state, and in the high nibble what is going on with it (`tables`)."""
         return self._guest(guest_id).states[pfn]
 
+    def page_details(self, guest_id: int, pfn: int) -> report.PageDetails:
+        """One page. Raises GuestNotFoundError, InvalidRequestError for a pfn outside."""
+        guest = self._guest(guest_id)
+        _check_pfn(guest, pfn)
+        return report.page_details(guest, pfn)
+
     def counts(self, guest_id: int) -> dict[str, int]:
         """Pages by state name, legal states only. Raises GuestNotFoundError."""
         return report.counts(self._guest(guest_id))
@@ -345,6 +348,16 @@ class Host:
         if guest is None:
             raise GuestNotFoundError(f"there is no guest {guest_id}", guest_id=guest_id)
         return guest
+
+
+def _check_pfn(guest: Guest, pfn: int) -> None:
+    if not 0 <= pfn < guest.page_count:
+        raise InvalidRequestError(
+            f"pfn is {pfn}; it must be 0 to {guest.page_count - 1}",
+            field="pfn",
+            value=pfn,
+            high=guest.page_count - 1,
+        )
 
 
 def _wrong_issuer(guest: Guest, issuer: int, command: Command) -> InvalidRequestError:

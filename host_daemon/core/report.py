@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 import numpy as np
 
@@ -40,6 +41,26 @@ class PagingStatistics:
     io_errors: int
     essa: tuple[int, ...]
     """By orc, 0 to 6."""
+
+
+class Move(StrEnum):
+    """What is going on with a page."""
+
+    NONE = "none"
+    RECLAIM = "reclaim"
+    PAGE_OUT = "page-out"
+    PAGE_IN = "page-in"
+
+
+@dataclass(frozen=True, slots=True)
+class PageDetails:
+    """One page: its state and storage key, what is going on with it, and whether its only
+    copy is damaged."""
+
+    state: int
+    key: int
+    move: Move
+    damaged: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +109,16 @@ def counts(guest: Guest) -> dict[str, int]:
     """Pages by state name; the mode's states only, in the table's order."""
     numbers = np.bincount(guest.states_view & np.uint8(STATE_MASK), minlength=16)
     return {STATE_NAMES[state]: int(numbers[state]) for state in guest.tables.table.states}
+
+
+def page_details(guest: Guest, pfn: int) -> PageDetails:
+    """One page now."""
+    byte, move = guest.states[pfn], guest.moves.get(pfn)
+    if isinstance(move, Transfer):
+        doing = Move.PAGE_IN if move.frame else Move.PAGE_OUT
+    else:
+        doing = Move.NONE if move is None else Move.RECLAIM
+    return PageDetails(byte & STATE_MASK, guest.keys[pfn], doing, bool(byte & DAMAGED))
 
 
 def guest_statistics(machine: Machine, guest: Guest) -> GuestStatistics:

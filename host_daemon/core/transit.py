@@ -97,7 +97,8 @@ def finish_page_out(machine: Machine, operation: int, *, ok: bool) -> None:
     del guest.moves[pfn]
     frame = guest.location[pfn]
     guest.states[pfn] &= STATE_MASK
-    if not ok:  # the slot's medium is bad: it is not offered a page again
+    # CHOICE: a slot whose write failed is taken out of use until the host is restarted.
+    if not ok:
         machine.slots.retire(transfer.slot)
         machine.frames.settle(frame, kind_of(guest, pfn))
         return

@@ -126,8 +126,7 @@ class World:
 
     def key(self, pfn: int) -> int:
         """The page's storage key, read without a command."""
-        guests: list[dict[str, Any]] = self.host.snapshot()["guests"]
-        return int(guests[0]["keys"][pfn])
+        return self.host.page_details(self.guest, pfn).key
 
     def content(self, pfn: int) -> bytes:
         """The page's 4 KiB, as a load would see them; the page must be accessible."""

@@ -1,8 +1,11 @@
 """Policy `zvm`: least recently used first; hints are consulted on the victim only.
 
 The victim is the frame with the oldest use, whatever its page's state; reclaim then drops
-it or writes it. Unused pages get no preference here.
+it or writes it.
 """
+
+# DEVIATION: z/VM is said to take unused frames before all others; here they wait their turn,
+# so that the policy shows what hints are worth when they do not choose the victim.
 
 from __future__ import annotations
 
