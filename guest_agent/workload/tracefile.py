@@ -169,7 +169,7 @@ def _packed(trace: Trace, part: slice) -> bytes:
     for column in columns:
         encoded = varint.encode(column)
         body += varint.encode(np.array([len(encoded)], dtype=np.uint64)) + encoded
-    return zlib.compress(bytes(body), 9)
+    return zlib.compress(bytes(body), 6)
 
 
 def _steps(values: NDArray[np.int64]) -> NDArray[np.int64]:

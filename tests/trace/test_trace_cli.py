@@ -186,3 +186,19 @@ def test_progress_shows_after_two_seconds_only(
     captured = capsys.readouterr()
     total = json.loads(captured.out)["accesses"]
     assert captured.err.splitlines() == [f"counting: {6000 / total:.0%} of {total:,} accesses"]
+
+
+def test_the_table_in_the_docs_is_true(capsys: Output) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "TRACES.md").read_text()
+    for name in tracefile.shipped():
+        assert essa("stat", name, "--json") == 0
+        told = json.loads(capsys.readouterr().out)
+        (line,) = (line for line in text.splitlines() if line.startswith(f"| {name} |"))
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        assert cells[2:] == [
+            *(f"{told[key]:,}" for key in ("requests", "accesses", "unique_pages")),
+            f"{told['write_share']:.3f} / {told['write_share_accesses']:.3f}",
+            *(f"{told['lru_miss_ratio'][percent]:.4f}" for percent in ("10", "25", "50", "75")),
+            f"{told['cold_miss_ratio']:.4f}",
+            f"{tracefile.resolve(name).stat().st_size:,}",
+        ]
