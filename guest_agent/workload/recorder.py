@@ -190,14 +190,11 @@ def _run(strace: str, text: Path, command: Sequence[str], output: int | None) ->
     wanted = ",".join(f"?{name}" for name in TRACED_CALLS)
     options = ["-f", "-q", "-y", "-s", "0", "-e", "signal=none", "-e", f"trace={wanted}"]
     # An interrupt from the keyboard is for the command; what it did until then is the trace.
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A handler that does nothing, unlike an ignored signal, is not inherited over execve.
+    before = signal.signal(signal.SIGINT, lambda number, frame: None)
     try:
-        process = subprocess.Popen(
-            [strace, *options, "-o", str(text), "--", *command],
-            stdout=output,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        )
-        status = process.wait()
+        arguments = [strace, *options, "-o", str(text), "--", *command]
+        status = subprocess.Popen(arguments, stdout=output).wait()
     finally:
         signal.signal(signal.SIGINT, before)
     return status if status >= 0 else 128 - status
