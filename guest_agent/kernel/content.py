@@ -148,6 +148,10 @@ class Ledger:
         for key in self._blocks:
             self.lost(key)
 
+    def stored(self) -> list[BlockKey]:
+        """Every block that was ever stored to, ascending."""
+        return sorted(key for key, block in self._blocks.items() if block.next_version > 1)
+
     def legal(self, key: BlockKey) -> list[int]:
         """The versions a load may see now."""
         return sorted(self._block(key).legal)

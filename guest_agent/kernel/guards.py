@@ -38,6 +38,8 @@ class Guards:
       series has BUG_ON there.
     counts_in_one_load: make_volatile reads mapcount and count at one instant.
     flags_after_counts: make_volatile reads the flags after the counts.
+    reset_write_counts: reset_write leaves PG_writable alone while anybody else refers to
+      the page, who may have just set it for a mapping of its own.
     writeback_reference: a page under writeback is referenced until its completion
       interrupt has tried make_volatile (R20, R40); the series holds none.
     """
@@ -60,6 +62,7 @@ class Guards:
     tolerate_discard: bool = True
     counts_in_one_load: bool = True
     flags_after_counts: bool = True
+    reset_write_counts: bool = True
     writeback_reference: bool = True
 
     def without(self, *names: str) -> Guards:
@@ -75,6 +78,7 @@ SEED: Final = FIXED.without(
     "tolerate_discard",
     "counts_in_one_load",
     "flags_after_counts",
+    "reset_write_counts",
     "writeback_reference",
 )
 PRESETS: Final = {"seed": SEED, "fixed": FIXED}

@@ -18,14 +18,13 @@ from guest_agent.kernel.checked import IntegrityError
 from guest_agent.kernel.content import TAG_SIZE, TAGS_PER_PAGE, Ledger
 from guest_agent.kernel.cpu import Cpu, Interrupt, KernelBug
 from guest_agent.kernel.discard import do_discard_fault
-from guest_agent.kernel.filemap import kernel_load
+from guest_agent.kernel.filemap import get_uptodate_page, kernel_load
 from guest_agent.kernel.grace import CallFunction, GracePeriod
 from guest_agent.kernel.guards import FIXED, Guards
 from guest_agent.kernel.lru import Lru
 from guest_agent.kernel.memory import Mm, Pte
-from guest_agent.kernel.page import Mapping, Page, PG_reserved, PG_uptodate, SpinLock, reads, writes
+from guest_agent.kernel.page import Mapping, Page, PG_reserved, SpinLock, reads, writes
 from guest_agent.kernel.page_alloc import put_page
-from guest_agent.kernel.page_cache import find_get_page
 from guest_agent.kernel.ports import Disk, Link, Schedule
 from shared.arch import InterruptionCode, Orc
 from shared.commands import (
@@ -257,15 +256,21 @@ class Kernel:
     # The end of a run.
 
     async def verify(self, cpu: Cpu) -> int:
-        """Compare every cached page whole; returns how many were compared."""
-        compared = 0
-        for mapping in list(self.mappings.values()):
-            for index in sorted(mapping.pages):
-                page = await find_get_page(cpu, mapping, index)
-                if page is None:
-                    continue
-                if page.flags & PG_uptodate:
-                    await kernel_load(cpu, page, mapping, index, tags=TAGS_PER_PAGE)
-                    compared += 1
+        """Compare whole every page that is cached, and every block that was ever stored to.
+
+        What is not cached any more is read from the disk; a block belongs to the last file
+        that begins at or before it. Returns how many were compared.
+        """
+        wanted = {m.number: set(m.pages) for m in self.mappings.values()}
+        for disk, block in self.ledger.stored():
+            files = [m for m in self.mappings.values() if m.disk == disk and m.first_block <= block]
+            owner = max(files, key=lambda m: m.first_block, default=None)
+            if owner is not None:
+                wanted[owner.number].add(block - owner.first_block)
+        for number, indexes in wanted.items():
+            mapping = self.mappings[number]
+            for index in sorted(indexes):
+                page, _ = await get_uptodate_page(cpu, mapping, index)
+                await kernel_load(cpu, page, mapping, index, tags=TAGS_PER_PAGE)
                 await put_page(cpu, page)
-        return compared
+        return sum(map(len, wanted.values()))

@@ -96,29 +96,38 @@ async def _do_no_page(cpu: Cpu, vma: Vma, address: int) -> VmFault:
     In Linux 2.6.15 the pte of a shared writable mapping is writable from the first touch,
     read or write.
     """
-    kernel, mm = cpu.kernel, vma.mm
+    kernel = cpu.kernel
     page, hit = await get_uptodate_page(cpu, vma.mapping, vma.index(address))
     kernel.statistics.cache_hits += hit
     kernel.statistics.cache_misses += not hit
     kernel.statistics.minor_faults += hit
     kernel.statistics.major_faults += not hit
     await kernel.lru.mark_accessed(cpu, page)
+    await map_page(cpu, vma, address, page)
+    return VmFault.MINOR if hit else VmFault.MAJOR
+
+
+async def map_page(cpu: Cpu, vma: Vma, address: int, page: Page) -> None:
+    """Install a pte for a stable page; the caller's reference becomes the pte's.
+
+    If another vCPU was faster, the reference is dropped.
+    """
+    mm = vma.mm
     await cpu.spin_lock(mm.page_table_lock, "ptl")
-    pte = kernel.pte(mm, address)
+    pte = cpu.kernel.pte(mm, address)
     await cpu.point("pte.load", reads("pte", pte.number))
     if pte.page is not None:
         await cpu.spin_unlock(mm.page_table_lock, "ptl_unlock")
         await put_page(cpu, page)
-        return VmFault.MINOR
+        return
     await check_write(cpu, page, writable=vma.writable)
     await cpu.point("pte.set", writes("pte", pte.number))
     pte.page, pte.writable = page, vma.writable
     await page_add_file_rmap(cpu, page)
     await cpu.spin_unlock(mm.page_table_lock, "ptl_unlock")
-    return VmFault.MINOR if hit else VmFault.MAJOR
 
 
-async def _translate(cpu: Cpu, mm: Mm, address: int, *, write: bool) -> Pte | None:
+async def translate(cpu: Cpu, mm: Mm, address: int, *, write: bool) -> Pte | None:
     """Dynamic address translation: the pte, its use registered, or None for a page fault."""
     pte = cpu.kernel.pte(mm, address)
     await cpu.point("pte.translate", reads("pte", pte.number), writes("tlb", pte.number))
@@ -134,17 +143,17 @@ async def user_access(cpu: Cpu, mm: Mm, address: int, *, write: bool) -> None:
         vma = mm.find_vma(address)
         if vma is not None and write and not vma.writable:
             raise KernelBug(f"store to a read-only mapping at page address {address:#x}")
-        pte = await _translate(cpu, mm, address, write=write)
+        pte = await translate(cpu, mm, address, write=write)
         if pte is None or vma is None:
             await handle_mm_fault(cpu, mm, address)
             continue
-        access = _store if write else _load
+        access = store_through_pte if write else load_through_pte
         if await access(cpu, vma, address, pte):
             return
     raise KernelBug(f"no progress at page address {address:#x} after {USER_RETRIES_MAX} faults")
 
 
-async def _load(cpu: Cpu, vma: Vma, address: int, pte: Pte) -> bool:
+async def load_through_pte(cpu: Cpu, vma: Vma, address: int, pte: Pte) -> bool:
     """One load of one tag through the pte; False if it was nullified."""
     kernel, page = cpu.kernel, pte.page
     assert page is not None
@@ -157,7 +166,7 @@ async def _load(cpu: Cpu, vma: Vma, address: int, pte: Pte) -> bool:
     return True
 
 
-async def _store(cpu: Cpu, vma: Vma, address: int, pte: Pte) -> bool:
+async def store_through_pte(cpu: Cpu, vma: Vma, address: int, pte: Pte) -> bool:
     """One store of a new version over the page through the pte; False if nullified."""
     kernel, page = cpu.kernel, pte.page
     assert page is not None

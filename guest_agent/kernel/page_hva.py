@@ -154,10 +154,27 @@ async def _take_state_change(cpu: Cpu, page: Page) -> None:
 
 
 async def reset_write(cpu: Cpu, page: Page) -> None:
-    """After the last unmap: V will do again. Giving up is harmless, the page stays P-capable."""
+    """After the last unmap: V will do again. Giving up is harmless, the page stays P-capable.
+
+    The caller still holds the reference of the pte it has removed.
+    """
     if not cpu.kernel.volatile_hints or not await cpu.read_flags(page) & PG_writable:
         return
     if await cpu.test_and_set_flag(page, PG_state_change):
         return
-    await cpu.clear_flag(page, PG_writable)
+    if await _nobody_maps(cpu, page):
+        await cpu.clear_flag(page, PG_writable)
     await cpu.clear_flag(page, PG_state_change)
+
+
+async def _nobody_maps(cpu: Cpu, page: Page) -> bool:
+    """Whether only the page cache and our late pte refer to the page.
+
+    RACE(writable-flag-taken-away): another vCPU may be through with check_write and about
+    to map the page writable; PG_writable is then its flag. It shows as a reference, or as a
+    mapping already. Whoever takes one later waits in check_write for PG_state_change.
+    """
+    if not cpu.kernel.guards.reset_write_counts:
+        return True
+    await cpu.point("page.counts", reads("mapcount", page.pfn), reads("count", page.pfn))
+    return page.mapcount == 0 and page.count == 2

@@ -11,6 +11,7 @@ from race_explorer.scenarios import (
     freed_while_fault_pending,
     make_stable_overtakes,
     stale_change_bit,
+    writable_flag_taken,
 )
 from race_explorer.scenarios.scenario import Scenario
 
@@ -23,5 +24,6 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         freed_while_fault_pending,
         stale_change_bit,
         counts_apart,
+        writable_flag_taken,
     )
 }
