@@ -143,7 +143,6 @@ class SimWorld:
         self._devices_free = list(range(kernel.vcpu_count, issuers))
         self._transfers = 0
         self._violations: list[str] = []
-        self._stopped = False
 
     # ports.Link
 
@@ -231,7 +230,7 @@ class SimWorld:
 
         async def whole() -> None:
             await program(cpu)
-            await self.kernel.idle(cpu, lambda: self._stopped)
+            await self.kernel.idle(cpu, lambda: False)
 
         self.spawn(f"cpu{vcpu}", whole())
 
@@ -330,11 +329,9 @@ class SimWorld:
             return [
                 "deadlock: " + ", ".join(f"{a.name} at {a.step.label}" for a in stuck if a.step)
             ]
-        self._stopped = True
-        self._run_first(lambda: not self._actors)
-        cpu = self.kernel.cpus[0]
-        self.spawn("settle", self._settle(cpu))
-        self._run_first(lambda: not self._actors)
+        # The idle vCPUs stay: a grace period needs their answers.
+        self.spawn("settle", self._settle(self.kernel.cpus[0]))
+        self._run_first(lambda: not any(a.name == "settle" for a in self._actors))
         return self.violations() or self._disk_errors()
 
     async def _settle(self, cpu: Cpu) -> None:

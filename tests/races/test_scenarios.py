@@ -19,6 +19,7 @@ FOUND_IN_SEED = (
     "stale-change-bit",
     "dirty-bit-in-transit",
     "counts-apart",
+    "writable-flag-taken",
     "freed-while-fault-pending",
 )
 
