@@ -24,6 +24,7 @@ from guest_agent.kernel.cpu import KernelBug
 from guest_agent.kernel.guards import PRESETS, Guards
 from guest_agent.kernel.kernel import Hints
 from guest_agent.workload.events import TraceError
+from guest_agent.workload.plan import Spread
 from guest_agent.workload.replay import Access
 from guest_agent.workload.tracefile import resolve
 from host_daemon.config import parse_pages
@@ -98,6 +99,12 @@ def guest(
     access: Annotated[
         Access, typer.Option(help="How requests reach the page cache.")
     ] = Access.SYSCALL,
+    spread: Annotated[
+        Spread,
+        typer.Option(
+            help="What stays in order on one vCPU: each process, or each place of a file."
+        ),
+    ] = Spread.PROCESS,
     requests: Annotated[
         int | None, typer.Option(help="Only so many requests of each trace.", show_default=False)
     ] = None,
@@ -143,6 +150,7 @@ def guest(
             mode=mode,
             traces=tuple(resolve(one) for one in trace),
             access=access,
+            spread=spread,
             request_limit=requests,
             cache_limit=cache_pages,
             wait_seconds=wait,
@@ -242,7 +250,7 @@ def _print(report: Report, *, as_json: bool) -> None:
     table.add_column(justify="right")
     for key, value in figures.items():
         if key != "name":
-            table.add_row(key.replace("_", " ").replace("essa", "ESSAs"), _text(value))
+            table.add_row("ESSAs" if key == "essa" else key.replace("_", " "), _text(value))
     Console().print(table)
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -106,7 +106,7 @@ class Report:
 def load_plan(config: GuestConfig) -> Plan:
     """Read the traces and plan their replay. Raises TraceError."""
     traces = [read_trace(path) for path in config.traces]
-    plan = make_plan(traces, config.vcpu_count, config.request_limit)
+    plan = make_plan(traces, config.vcpu_count, config.request_limit, config.spread)
     if plan.block_count > BLOCKS_MAX:
         raise TraceError(f"the traces need {plan.block_count} blocks; a disk has {BLOCKS_MAX}")
     return plan
@@ -122,8 +122,10 @@ class GuestAgent:
         self._replayer = Replayer(plan, config.access, lambda what: self._schedule.changed(what))
         self._ledger = Ledger()
         self._past = Statistics()
+        self._figures = Statistics()
         self._kernel: Kernel | None = None
         self._seconds = 0.0
+        self._clock_started: float | None = None
         self._verified = 0
         self._links: list[RpcLink] = []
         self._integrity_errors: list[IntegrityError] = []
@@ -238,29 +240,43 @@ class GuestAgent:
         return kernel
 
     async def _work(self, kernel: Kernel) -> None:
-        """All vCPUs through their lanes; then the first one syncs and checks everything."""
-        loop = asyncio.get_running_loop()
-        finished = False
+        """All vCPUs through their lanes; then the first one syncs, and all check everything.
+
+        A vCPU that is through stays there for interrupts until the last one is.
+        """
+        self._verified = 0
+        self._clock_started = asyncio.get_running_loop().time()
+        synced, checking = False, len(kernel.cpus)
 
         async def vcpu(cpu: Cpu) -> None:
-            nonlocal finished
-            begun = loop.time()
+            nonlocal synced, checking
             await self._replayer.run(cpu)
-            if cpu.number:
-                await kernel.idle(cpu, lambda: finished, "end.of.run")
-                return
-            self._seconds += loop.time() - begun
-            await self._replayer.unmap_all(cpu)
-            await syscalls.sys_sync(cpu)
-            self._verified = await kernel.verify(cpu)
-            finished = True
+            if cpu.number == 0:
+                self._stop_clock()
+                await self._replayer.unmap_all(cpu)
+                await syscalls.sys_sync(cpu)
+                # What the checks read is no part of the workload's figures.
+                self._figures = self._totals()
+                synced = True
+                self._schedule.changed(IDLE)
+            await kernel.idle(cpu, lambda: synced, "run.sync")
+            compared = await kernel.verify(cpu, cpu.number, len(kernel.cpus))
+            self._verified += compared
+            checking -= 1
             self._schedule.changed(IDLE)
+            await kernel.idle(cpu, lambda: checking == 0, "run.end")
 
         async with asyncio.TaskGroup() as group:
             for cpu in kernel.cpus:
                 group.create_task(vcpu(cpu))
 
+    def _stop_clock(self) -> None:
+        if self._clock_started is not None:
+            self._seconds += asyncio.get_running_loop().time() - self._clock_started
+            self._clock_started = None
+
     def _reboot(self) -> None:
+        self._stop_clock()
         self._past = self._totals()
         self._kernel = None
         self._ledger.power_failed()
@@ -315,7 +331,7 @@ class GuestAgent:
             messages=sum(link.statistics.messages for link in self._links),
             commands=sum(link.statistics.commands for link in self._links),
             pages_verified=self._verified,
-            statistics=self._totals(),
+            statistics=replace(self._figures, integrity_errors=self._totals().integrity_errors),
             integrity_errors=self._integrity_errors,
         )
 

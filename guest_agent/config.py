@@ -8,6 +8,7 @@ from typing import Final
 
 from guest_agent.kernel.guards import FIXED, Guards
 from guest_agent.kernel.kernel import Hints
+from guest_agent.workload.plan import Spread
 from guest_agent.workload.replay import Access
 from shared.arch import Mode
 from shared.rpc.channel import Address
@@ -41,6 +42,7 @@ class GuestConfig:
     mode: Mode = Mode.SEED
     traces: tuple[Path, ...] = ()
     access: Access = Access.SYSCALL
+    spread: Spread = Spread.PROCESS
     request_limit: int | None = None
     cache_limit: int | None = None
     wait_seconds: float = 10.0

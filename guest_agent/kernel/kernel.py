@@ -107,6 +107,7 @@ class Kernel:
         self._locks = 0
         self._ptes = 0
         self._mms = 0
+        self._anonymous = 0
         self._offset = 0
         self.cpus = [Cpu(self, n) for n in range(config.vcpu_count)]
         self.mem_map = [Page(pfn) for pfn in range(config.page_count)]
@@ -170,6 +171,11 @@ class Kernel:
         """An empty address space."""
         self._mms += 1
         return Mm(self._mms, self._new_lock())
+
+    def new_anonymous(self) -> int:
+        """A number for the content of an anonymous page."""
+        self._anonymous += 1
+        return self._anonymous
 
     def pte(self, mm: Mm, address: int) -> Pte:
         """The pte of a page address, made on first use."""
@@ -255,11 +261,12 @@ class Kernel:
 
     # The end of a run.
 
-    async def verify(self, cpu: Cpu) -> int:
+    async def verify(self, cpu: Cpu, share: int = 0, shares: int = 1) -> int:
         """Compare whole every page that is cached, and every block that was ever stored to.
 
         What is not cached any more is read from the disk; a block belongs to the last file
-        that begins at or before it. Returns how many were compared.
+        that begins at or before it. share, shares: several vCPUs may each do a part.
+        Returns how many were compared.
         """
         wanted = {m.number: set(m.pages) for m in self.mappings.values()}
         for disk, block in self.ledger.stored():
@@ -267,10 +274,12 @@ class Kernel:
             owner = max(files, key=lambda m: m.first_block, default=None)
             if owner is not None:
                 wanted[owner.number].add(block - owner.first_block)
+        compared = 0
         for number, indexes in wanted.items():
             mapping = self.mappings[number]
-            for index in sorted(indexes):
+            for index in sorted(indexes)[share::shares]:
                 page, _ = await get_uptodate_page(cpu, mapping, index)
                 await kernel_load(cpu, page, mapping, index, tags=TAGS_PER_PAGE)
                 await put_page(cpu, page)
-        return sum(map(len, wanted.values()))
+                compared += 1
+        return compared

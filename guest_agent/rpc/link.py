@@ -1,7 +1,9 @@
 """The kernel's `Link` over gRPC: gathered calls, answers, faults, and what breaks between.
 
 Rules:
-- All that the vCPUs and devices ask for in one turn of the event loop goes into one message.
+- All that the vCPUs and devices ask for in one turn of the event loop goes into one message,
+  and so does what they ask for until the host has answered the last one: a message costs
+  far more than a command.
 - `GuestEnd` decides what is outstanding; a lost connection is made again, and what is
   outstanding is sent again under its old number.
 - One writer and one reader per stream. The reader of faults only hands them out.
@@ -29,6 +31,10 @@ from shared.telemetry import logger
 
 BACKOFF_SECONDS: Final = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
 """Before each new try; the last one stays."""
+GATHER_ROUND_TRIPS: Final = 4
+GATHER_SECONDS_MAX: Final = 0.05
+"""How long the next message waits for an answer to the last one: so many times what answers
+have taken of late. A message whose commands are all parked gets no answer at once."""
 ACKNOWLEDGE_SECONDS: Final = 0.01
 """How long settled faults are gathered; nobody waits for an acknowledgement."""
 ACKNOWLEDGE_MAX: Final = 65_536
@@ -69,6 +75,8 @@ class RpcLink:
         self._delivered = 0
         self._something_to_send = asyncio.Event()
         self._something_settled = asyncio.Event()
+        self._host_heard: asyncio.Future[None] | None = None
+        self._round_trip = 0.0005
         self._unacknowledged: list[int] = []
 
     async def call(self, issuer: int, command: Command) -> Outcome:
@@ -150,6 +158,7 @@ class RpcLink:
                 for issuer, number, outcome in codec.outcomes_from_message(message):
                     if self._end.receive(issuer, number, outcome):
                         self._answered(issuer, outcome)
+                self._let_write()  # after the vCPUs, so that their next commands go along
         except asyncio.CancelledError:
             if (failure := _failure(writer)) is not None:
                 raise failure from None
@@ -160,11 +169,18 @@ class RpcLink:
 
     async def _write(self, stream: Any) -> None:
         """Write what there is, as one message; meanwhile the next one gathers."""
+        loop = asyncio.get_running_loop()
         session: pb.Session | None = self._session
         while True:
             await self._something_to_send.wait()
             self._something_to_send.clear()
-            for message in codec.messages_from_commands(self._end.outgoing()):
+            messages = codec.messages_from_commands(self._end.outgoing())
+            if not messages:
+                continue
+            # Before the writing: the answer may be here before the write has returned.
+            heard = self._host_heard = loop.create_future()
+            begun = loop.time()
+            for message in messages:
                 if session is not None:
                     message.session.CopyFrom(session)
                     session = None
@@ -174,6 +190,16 @@ class RpcLink:
                     await stream.write(message)
                 except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
                     return  # the stream is over, and its reader says why
+            patience = min(GATHER_ROUND_TRIPS * self._round_trip, GATHER_SECONDS_MAX)
+            timer = loop.call_later(patience, self._let_write)
+            await heard
+            timer.cancel()
+            # Also after losing patience: a host that has become slower is waited for longer.
+            self._round_trip += (loop.time() - begun - self._round_trip) / 8
+
+    def _let_write(self) -> None:
+        if self._host_heard is not None and not self._host_heard.done():
+            self._host_heard.set_result(None)
 
     def _answered(self, issuer: int, outcome: Outcome) -> None:
         if isinstance(outcome, FaultPending) and outcome.fault > self._delivered:

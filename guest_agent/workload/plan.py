@@ -2,11 +2,15 @@
 
 Rules:
 - Several traces run side by side: their events are merged in proportion to their lengths.
-- The events of one process stay in order, on one vCPU. Processes go, in order of first
-  appearance and by the pages they ask for, to the vCPU that has least to do.
-- A trace of one process that only reads and writes (a block trace, which knows no
-  processes) is spread by place: 64 neighbouring pages of a file belong to one vCPU, so that
-  the requests for one page stay in order.
+- Spread by `process`: the events of one process stay in order, on one vCPU. Processes go, in
+  order of first appearance and by the pages they ask for, to the vCPU with least to do. A
+  trace of one process that only reads and writes (a block trace, which knows no processes)
+  is spread by place.
+- Spread by `place`: 64 neighbouring pages of a file belong to one vCPU, so that reads and
+  writes of one page stay in order; so do all other events of one file, and those of none.
+  A program's order between places is given up for the sake of more vCPUs at work at once.
+- Either way fork, exec and exit come after all that stood before them, for the process, and
+  before all that its processes do later.
 - All files lie one after the other on one disk. In a file of more than 65,536 pages only
   those that the trace touches are given a block, in their order.
 - With one vCPU the order is exactly the trace's.
@@ -16,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from typing import Final
 
 import numpy as np
@@ -29,10 +34,18 @@ from guest_agent.workload.events import (
     TraceFile,
 )
 
+
+class Spread(StrEnum):
+    """What stays together on one vCPU."""
+
+    PROCESS = "process"
+    PLACE = "place"
+
+
 DISK: Final = 1
 """The disk that holds all files."""
 PLACE_PAGES: Final = 64
-"""Neighbouring pages of a block trace that stay on one vCPU."""
+"""Neighbouring pages that stay on one vCPU where requests are spread by place."""
 DENSE_PAGES_MAX: Final = 1 << 16
 """Pages of the largest file that is laid out hole by hole."""
 
@@ -43,6 +56,9 @@ _RUN_KINDS: Final = (
     EventKind.UNMAP_PART,
 )
 """Events whose row names a run of pages."""
+
+_PROCESS_KINDS: Final = (EventKind.FORK, EventKind.EXEC, EventKind.EXIT)
+"""Events that make an address space, or end one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +76,8 @@ class Plan:
 
     trace: all traces merged, with pages as the files of the plan have them. ordinals: for
     each row, how many requests of the merged trace stand before it. roots: the processes
-    that are there from the start.
+    that are there from the start. after: for each row, the fork, exec or exit that must be
+    done first, or -1. ordered: whether a fork, exec or exit must wait for all rows before it.
     """
 
     trace: Trace
@@ -68,11 +85,18 @@ class Plan:
     lanes: tuple[NDArray[np.intp], ...]
     ordinals: NDArray[np.int64]
     roots: frozenset[int]
+    after: NDArray[np.int64]
+    ordered: bool
     request_count: int
     block_count: int
 
 
-def make_plan(traces: Sequence[Trace], vcpu_count: int, request_limit: int | None = None) -> Plan:
+def make_plan(
+    traces: Sequence[Trace],
+    vcpu_count: int,
+    request_limit: int | None = None,
+    spread: Spread = Spread.PROCESS,
+) -> Plan:
     """Plan the traces' events, of each no more than `request_limit` requests.
 
     Raises:
@@ -82,12 +106,22 @@ def make_plan(traces: Sequence[Trace], vcpu_count: int, request_limit: int | Non
     request_count = sum(len(trace.request_rows()) for trace in cut)
     if not request_count:
         raise TraceError("the trace holds no request")
-    merged, roots, units = _merge(cut)
+    merged, roots, units = _merge(cut, spread)
     merged, files, block_count = _lay_out(merged)
     requests = merged.kinds <= max(ACCESS_KINDS)
     lanes = _lanes(merged, units, requests, vcpu_count)
     ordinals: NDArray[np.int64] = np.cumsum(requests) - requests
-    return Plan(merged, files, lanes, ordinals, roots, request_count, block_count)
+    return Plan(
+        trace=merged,
+        files=files,
+        lanes=lanes,
+        ordinals=ordinals,
+        roots=roots,
+        after=_after(merged),
+        ordered=spread is Spread.PLACE,
+        request_count=request_count,
+        block_count=block_count,
+    )
 
 
 def part(trace: Trace, rows: NDArray[np.intp] | slice) -> Trace:
@@ -111,7 +145,9 @@ def _cut(trace: Trace, request_limit: int | None) -> Trace:
     return part(trace, slice(int(rows[request_limit - 1]) + 1))
 
 
-def _merge(traces: Sequence[Trace]) -> tuple[Trace, frozenset[int], NDArray[np.int64]]:
+def _merge(
+    traces: Sequence[Trace], spread: Spread
+) -> tuple[Trace, frozenset[int], NDArray[np.int64]]:
     """One trace of all; the root processes; and for each row the unit that stays on one vCPU."""
     columns: dict[str, list[NDArray[np.int64]]] = {name: [] for name in _COLUMNS}
     files: list[TraceFile] = []
@@ -125,7 +161,7 @@ def _merge(traces: Sequence[Trace]) -> tuple[Trace, frozenset[int], NDArray[np.i
         columns["counts"].append(trace.counts.astype(np.int64))
         columns["extras"].append(trace.extras + forks * np.int64(processes))
         columns["order"].append(np.arange(len(trace), dtype=np.int64) * _ORDER // len(trace))
-        own, count = _units(trace)
+        own, count = _units(trace, spread)
         columns["units"].append(own + units)
         roots.append(processes)
         children = int(trace.extras[forks].max(initial=0))
@@ -153,16 +189,35 @@ _ORDER: Final = 1 << 31
 """The length to which every trace is stretched for merging."""
 
 
-def _units(trace: Trace) -> tuple[NDArray[np.int64], int]:
+def _units(trace: Trace, spread: Spread) -> tuple[NDArray[np.int64], int]:
     """For each row the number of what must stay together, and how many such numbers there are."""
-    if (trace.kinds > max(EventKind.READ, EventKind.WRITE)).any() or trace.processes.any():
+    moves = trace.kinds <= max(EventKind.READ, EventKind.WRITE)
+    if spread is Spread.PROCESS and not (moves.all() and not trace.processes.any()):
         return trace.processes.astype(np.int64), int(trace.processes.max(initial=0)) + 1
-    places = trace.pages // PLACE_PAGES
+    # Place 0 of a file is what happens to the file as a whole.
+    places = np.where(moves, trace.pages // PLACE_PAGES + 1, 0)
+    no_file = np.isin(trace.kinds, (*_PROCESS_KINDS, EventKind.SYNC))
+    files = np.where(no_file, len(trace.files), trace.file_column.astype(np.int64))
     span = int(places.max()) + 1
-    different, units = np.unique(
-        trace.file_column.astype(np.int64) * span + places, return_inverse=True
-    )
+    different, units = np.unique(files * span + places, return_inverse=True)
     return units.astype(np.int64), len(different)
+
+
+def _after(trace: Trace) -> NDArray[np.int64]:
+    """For each row, the last fork, exec or exit before it that its process has part in."""
+    after = np.full(len(trace), -1, dtype=np.int64)
+    parted: dict[int, list[int]] = {}
+    for row in np.flatnonzero(np.isin(trace.kinds, _PROCESS_KINDS)).tolist():
+        parted.setdefault(int(trace.processes[row]), []).append(row)
+        if trace.kinds[row] == EventKind.FORK:
+            parted.setdefault(int(trace.extras[row]), []).append(row)
+    order = np.argsort(trace.processes, kind="stable")
+    processes = trace.processes[order]
+    for process, turns in parted.items():
+        rows = order[slice(*np.searchsorted(processes, (process, process + 1)))]
+        position = np.searchsorted(turns, rows) - 1
+        after[rows] = np.where(position < 0, -1, np.array(turns)[position])
+    return after
 
 
 def _lanes(

@@ -10,7 +10,7 @@ Rules:
   process has mapped for stores.
 - `mixed`: of all requests, counted in the plan's order, the even ones are done as in
   `syscall`, the odd ones as in `mmap`.
-- A child runs after the fork that made it, with its parent's areas, mapped when first used.
+- A child has its parent's areas, mapped when first used.
   Exec and exit unmap. Truncate and unlink leave the page cache alone: the kernel has neither
   yet, and no check of content depends on them.
 - An event counts when it is complete. After a power failure a vCPU goes on with the event it
@@ -23,6 +23,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
+
+import numpy as np
 
 from guest_agent.kernel import syscalls
 from guest_agent.kernel.cpu import Cpu
@@ -92,12 +94,17 @@ class Replayer:
         self._access = access
         self._changed = changed
         self._positions = [0] * len(plan.lanes)
+        self._waiting = 0
+        self._lane_of = np.zeros(len(plan.trace), dtype=np.int32)
+        for number, lane in enumerate(plan.lanes):
+            self._lane_of[lane] = number
         self._processes = {process: _Process() for process in plan.roots}
         self._unfinished = len(plan.lanes)
 
     def rebooted(self) -> None:
         """Memory is gone: no vCPU has come to its end, no area is mapped."""
         self._unfinished = len(self._plan.lanes)
+        self._waiting = 0
         for process in self._processes.values():
             process.mm = None
             process.windows.clear()
@@ -109,11 +116,14 @@ class Replayer:
         lane = self._plan.lanes[cpu.number]
         while (start := self._positions[cpu.number]) < len(lane):
             rows = lane[start : start + _CHUNK]
-            ordinals = self._plan.ordinals[rows].tolist()
-            for event, ordinal in zip(part(self._plan.trace, rows).events(), ordinals, strict=True):
-                await self._execute(cpu, event, mapped=self._mapped(ordinal))
+            chunk = part(self._plan.trace, rows).events()
+            for event, row in zip(chunk, rows.tolist(), strict=True):
+                await self._in_turn(cpu, event, row)
+                await self._execute(cpu, event, mapped=self._mapped(row))
                 self.requests_done += isinstance(event, Read | Write | Map)
                 self._positions[cpu.number] += 1
+                if self._waiting:
+                    self._changed(IDLE)
         self._unfinished -= 1
         self._changed(IDLE)
         await cpu.kernel.idle(cpu, lambda: self._unfinished == 0, "replay.others")
@@ -123,16 +133,40 @@ class Replayer:
         for process in self._processes.values():
             await self._clear(cpu, process)
 
-    def _mapped(self, ordinal: int) -> bool:
+    def _mapped(self, row: int) -> bool:
         if self._access is Access.MIXED:
-            return ordinal % 2 == 1
+            return int(self._plan.ordinals[row]) % 2 == 1
         return self._access is Access.MMAP
 
+    async def _in_turn(self, cpu: Cpu, event: Event, row: int) -> None:
+        """Wait for what must be done first; rows before it only, so somebody always can go on."""
+        first = int(self._plan.after[row])
+        if first >= 0 and not self._is_done(first):
+            await self._wait(cpu, lambda: self._is_done(first))
+        if self._plan.ordered and isinstance(event, Fork | Exec | Exit):
+            await self._wait(cpu, lambda: self._all_done_before(row, cpu.number))
+
+    async def _wait(self, cpu: Cpu, condition: Callable[[], bool]) -> None:
+        self._waiting += 1
+        await cpu.kernel.idle(cpu, condition, "replay.order")
+        self._waiting -= 1
+
+    def _is_done(self, row: int) -> bool:
+        lane = int(self._lane_of[row])
+        position = self._positions[lane]
+        rows = self._plan.lanes[lane]
+        return position == len(rows) or int(rows[position]) > row
+
+    def _all_done_before(self, row: int, vcpu: int) -> bool:
+        return all(
+            lane == vcpu or position == len(rows) or int(rows[position]) > row
+            for lane, (position, rows) in enumerate(
+                zip(self._positions, self._plan.lanes, strict=True)
+            )
+        )
+
     async def _execute(self, cpu: Cpu, event: Event, *, mapped: bool) -> None:
-        process = self._processes.get(event.process)
-        if process is None:
-            await cpu.kernel.idle(cpu, lambda: event.process in self._processes, "replay.fork")
-            process = self._processes[event.process]
+        process = self._processes[event.process]
         match event:
             case Read(_, file, page, count) | Write(_, file, page, count):
                 store = isinstance(event, Write)
@@ -218,7 +252,6 @@ class Replayer:
             for number, area in parent.areas.items()
         }
         self._processes[child] = _Process(areas=areas)
-        self._changed(IDLE)
 
     async def _clear(self, cpu: Cpu, process: _Process) -> None:
         vmas = [area.vma for area in process.areas.values() if area.vma is not None]
