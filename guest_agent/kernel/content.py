@@ -24,6 +24,9 @@ _MAGIC: Final = b"ESSA"
 TAG_SIZE: Final = 32
 TAGS_PER_PAGE: Final = PAGE_SIZE // TAG_SIZE
 
+ANONYMOUS_DISK: Final = 0
+"""Stands for memory that is on no disk: the block is the anonymous page's number."""
+
 BlockKey = tuple[int, int]
 """(disk, block)."""
 

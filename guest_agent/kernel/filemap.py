@@ -27,8 +27,8 @@ from shared.arch import PAGE_SIZE
 from shared.commands import DONE, FaultPending, Load, LoadOutcome, Store
 
 
-async def kernel_load(cpu: Cpu, page: Page, mapping: Mapping, index: int, *, tags: int) -> None:
-    """The kernel reads `tags` tags of a page that it holds stable, and checks them."""
+async def kernel_load(cpu: Cpu, page: Page, mapping: Mapping, index: int, *, tags: int) -> bytes:
+    """The kernel reads `tags` tags of a page that it holds stable, checks and returns one."""
     kernel = cpu.kernel
     ticket = kernel.ledger.begin_load(mapping.block(index))
     offset = 0 if tags == TAGS_PER_PAGE else kernel.next_offset()
@@ -36,6 +36,7 @@ async def kernel_load(cpu: Cpu, page: Page, mapping: Mapping, index: int, *, tag
     if isinstance(outcome, FaultPending):
         _kernel_fault(cpu, page, outcome)
     check_loaded(kernel, page, ticket, outcome, tags=tags)
+    return outcome.data[:TAG_SIZE] if isinstance(outcome, LoadOutcome) else bytes(TAG_SIZE)
 
 
 async def kernel_store(cpu: Cpu, page: Page, mapping: Mapping, index: int) -> None:

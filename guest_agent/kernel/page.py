@@ -62,6 +62,14 @@ class SpinLock:
     holder: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Anonymous:
+    """What makes a page anonymous: its number, and the tag that it was a copy of at first."""
+
+    number: int
+    copied: bytes
+
+
 @dataclass(slots=True, eq=False)
 class Page:
     """struct page of one 4 KiB page frame of the guest."""
@@ -72,6 +80,7 @@ class Page:
     mapcount: int = 0
     mapping: Mapping | None = None
     index: int = 0
+    anonymous: Anonymous | None = None
     history: deque[str] = field(default_factory=lambda: deque(maxlen=HISTORY_MAX))
 
     def flag_names(self) -> str:

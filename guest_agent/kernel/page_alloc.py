@@ -85,7 +85,7 @@ async def free_page_now(cpu: Cpu, page: Page) -> None:
     if page.flags & _BAD_WHEN_FREED or page.mapcount or page.count:
         raise KernelBug(f"bad page freed: {page.describe()}")
     page.flags = 0
-    page.mapping = None
+    page.mapping = page.anonymous = None
     page.history.append(f"vcpu{cpu.number} freed")
     if kernel.unused_hints:
         # Last of all: from here on nothing may touch the page's content (R36).

@@ -18,8 +18,11 @@ if TYPE_CHECKING:
     from guest_agent.kernel.memory import Mm, Pte
 
 
-async def page_add_file_rmap(cpu: Cpu, page: Page) -> None:
-    """One more pte maps the page; its reference is the pte's from now on."""
+async def page_add_rmap(cpu: Cpu, page: Page) -> None:
+    """page_add_file_rmap, or page_add_new_anon_rmap: one more pte maps the page.
+
+    The caller's reference is the pte's from now on.
+    """
     await cpu.point("page.mapcount_inc", writes("mapcount", page.pfn))
     page.mapcount += 1
     await make_volatile(cpu, page, 1)
@@ -35,7 +38,9 @@ async def page_remove_rmap(cpu: Cpu, page: Page) -> None:
     if page.mapcount <= 0:
         raise KernelBug(f"unmap of a page that is not mapped: {page.describe()}")
     page.mapcount -= 1
-    if page.mapcount:
+    if page.mapcount or page.anonymous is not None:
+        # DEVIATION: no transfer for anonymous pages, as in the 2009 version; without a swap
+        # cache their PG_dirty has no reader.
         return
     early = not cpu.kernel.guards.reset_write_last
     if early:

@@ -37,10 +37,17 @@ async def sys_sync(cpu: Cpu) -> None:
 
 
 async def sys_mmap(
-    cpu: Cpu, mm: Mm, mapping: Mapping, index: int, count: int, *, writable: bool
+    cpu: Cpu,
+    mm: Mm,
+    mapping: Mapping,
+    index: int,
+    count: int,
+    *,
+    writable: bool,
+    shared: bool = True,
 ) -> Vma:
-    """mmap(2), MAP_SHARED: `count` pages of the file from page `index`."""
-    vma = Vma(mm, mapping, mm.next_address, index, count, writable)
+    """mmap(2), MAP_SHARED or MAP_PRIVATE: `count` pages of the file from page `index`."""
+    vma = Vma(mm, mapping, mm.next_address, index, count, writable, shared)
     mm.next_address += count
     mm.vmas.append(vma)
     await cpu.wait_until(

@@ -20,7 +20,7 @@ from guest_agent.kernel.memory import store_through_pte
 from guest_agent.kernel.page_alloc import put_page
 from guest_agent.kernel.page_cache import find_get_page
 from guest_agent.kernel.page_hva import check_write
-from guest_agent.kernel.rmap import page_add_file_rmap, page_remove_rmap, ptep_clear_flush
+from guest_agent.kernel.rmap import page_add_rmap, page_remove_rmap, ptep_clear_flush
 from guest_agent.kernel.syscalls import sys_mmap, user_load
 from race_explorer.scenarios.scenario import Scenario
 from race_explorer.world import SimWorld
@@ -46,7 +46,7 @@ def build(guards: Guards) -> SimWorld:
         await check_write(cpu, page, writable=True)
         pte = kernel.pte(writer, vma.start)
         pte.page, pte.writable = page, True
-        await page_add_file_rmap(cpu, page)
+        await page_add_rmap(cpu, page)
         cpu.translation = pte
         await store_through_pte(cpu, vma, vma.start, pte)
         world.mark("stored")

@@ -9,7 +9,9 @@ import pytest
 
 from guest_agent.kernel.content import TAGS_PER_PAGE, tag
 from guest_agent.kernel.cpu import KernelBug
+from guest_agent.kernel.filemap import get_uptodate_page
 from guest_agent.kernel.kernel import Hints
+from guest_agent.kernel.memory import VmFault, copy_page, handle_mm_fault, map_page
 from guest_agent.kernel.page import Page, PG_dirty, PG_writable
 from guest_agent.kernel.syscalls import (
     sys_fsync,
@@ -126,6 +128,66 @@ def test_a_discard_fault_unmaps_the_page_and_the_access_finds_a_new_one() -> Non
     world.run(program())
     counted = world.kernel.statistics
     assert (counted.discard_faults, counted.major_faults, counted.disk_reads) == (1, 2, 2)
+
+
+def test_a_private_store_leaves_the_file_alone() -> None:
+    world = World()
+    mm = world.kernel.new_mm()
+
+    async def program() -> None:
+        vma = await sys_mmap(world.cpu, mm, world.file, 0, 2, writable=True, shared=False)
+        await user_load(world.cpu, mm, vma.start)
+        await user_store(world.cpu, mm, vma.start)  # do_wp_page
+        await user_store(world.cpu, mm, vma.start + 1)  # early copy-on-write
+        copies = [mm.ptes[vma.start + i].page for i in (0, 1)]
+        assert all(c is not None and c.anonymous is not None for c in copies)
+        assert all(c is not None and world.state(c) == "Sr" for c in copies)
+        await user_load(world.cpu, mm, vma.start)
+        await sys_read(world.cpu, world.file, 0, 2)
+        await sys_munmap(world.cpu, mm, vma)
+        assert all(c is not None and c.count == 0 for c in copies)
+
+    world.run(program())
+    assert not world.file.dirty
+    assert not world.kernel.integrity_errors
+
+
+def test_a_copy_keeps_its_content_until_it_is_stored_to() -> None:
+    world = World()
+    mm = world.kernel.new_mm()
+
+    async def program() -> None:
+        await sys_write(world.cpu, world.file, 0, 1)
+        vma = await sys_mmap(world.cpu, mm, world.file, 0, 1, writable=True, shared=False)
+        page, _ = await get_uptodate_page(world.cpu, world.file, 0)
+        copy = await copy_page(world.cpu, vma, vma.start, page)
+        assert copy is not None
+        await map_page(world.cpu, vma, vma.start, copy)
+        await user_load(world.cpu, mm, vma.start)
+        await sys_write(world.cpu, world.file, 0, 1)
+        await user_load(world.cpu, mm, vma.start)
+
+    world.run(program())
+    assert not world.kernel.integrity_errors
+
+
+def test_a_write_fault_whose_source_is_discarded_is_taken_again() -> None:
+    world = World()
+    mm = world.kernel.new_mm()
+    faults: list[VmFault] = []
+
+    async def program() -> None:
+        vma = await sys_mmap(world.cpu, mm, world.file, 0, 1, writable=True, shared=False)
+        await user_load(world.cpu, mm, vma.start)
+        world.evict(world.file.pages[0].pfn)
+        faults.append(await handle_mm_fault(world.cpu, mm, vma.start, write=True))
+        faults.append(await handle_mm_fault(world.cpu, mm, vma.start, write=True))
+        await user_store(world.cpu, mm, vma.start)
+
+    world.run(program())
+    assert faults == [VmFault.DISCARD, VmFault.MAJOR]
+    assert world.kernel.statistics.major_faults == 3
+    assert not world.kernel.integrity_errors
 
 
 def test_the_discarded_list_is_freed_by_reclaim() -> None:

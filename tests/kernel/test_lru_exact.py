@@ -1,7 +1,8 @@
 """The page cache is an exact LRU: its hits equal those of stack distances.
 
 Method: a shipped trace of real file accesses through the system calls of one vCPU, without
-hints and without host pressure (a mapping is one run of accesses), the cache limited to a number of pages.
+hints and without host pressure, the cache limited to a number of pages. A recorded mapping is
+one run of accesses, as in `essa trace stat`.
 """
 
 from __future__ import annotations
