@@ -319,8 +319,9 @@ class SimWorld:
             self._violations.append(f"{actor.name}: {error}")
 
     def violations(self) -> list[str]:
-        """Kernel bugs, host assertions and integrity errors, in the order of occurrence."""
-        return self._violations + [e.what for e in self.kernel.integrity_errors]
+        """Kernel bugs, host assertions and integrity errors."""
+        errors = self.kernel.integrity_errors
+        return [*self._violations, *(e.what for e in errors)] if errors else self._violations
 
     def finished(self) -> list[str]:
         """Nobody can go on: report a deadlock, or settle and check every block at rest."""
@@ -349,12 +350,14 @@ class SimWorld:
         return errors
 
     def _run_first(self, done: Callable[[], bool]) -> None:
-        """Take the first option always; without any, let the host choose a victim."""
+        """Let whoever comes first go on, always; if nobody can, the host chooses a victim."""
         for _ in range(SETTLE_STEPS_MAX):
             if done() or self.violations():
                 return
-            option = next(self._forced(), None)
-            if option is not None:
+            actor = next((a for a in self._actors if a.step is not None and a.step.ready()), None)
+            if actor is not None:
+                self._resume(actor)
+            elif option := next(self._forced(), None):
                 option.run()
             elif CHOOSE_VICTIM in self.host.enabled():
                 self._input(self.host.run, CHOOSE_VICTIM)
