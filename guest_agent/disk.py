@@ -247,21 +247,6 @@ class FileBlockStore:
                 read.set_result(contents[block])
 
 
-class MemoryBlockStore:
-    """Disks that are gone with the process."""
-
-    def __init__(self) -> None:
-        self.blocks: dict[tuple[int, int], Block] = {}
-
-    async def read(self, disk: int, block: int) -> Block:
-        """The block's content; one never written reads as version 0 of itself."""
-        return self.blocks.get((disk, block)) or (tag(disk, block, 0), TAGS_PER_PAGE)
-
-    async def write(self, disk: int, block: int, content: Block) -> None:
-        """Replace the block's content."""
-        self.blocks[disk, block] = content
-
-
 def open_block_store(path: Path, disk: int = 1) -> FileBlockStore:
     """Open the disk's file, or create an empty one. Raises DiskFileError."""
     try:

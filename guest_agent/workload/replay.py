@@ -10,11 +10,10 @@ Rules:
   process has mapped for stores.
 - `mixed`: of all requests, counted in the plan's order, the even ones are done as in
   `syscall`, the odd ones as in `mmap`.
-- A child has its parent's areas, mapped when first used.
-  Exec and exit unmap. Truncate and unlink leave the page cache alone: the kernel has neither
-  yet, and no check of content depends on them.
+- A child has its parent's areas and touches nothing by that. Exec and exit unmap. Truncate
+  and unlink leave the page cache alone: no check of content depends on them.
 - An event counts when it is complete. After a power failure a vCPU goes on with the event it
-  was at, and areas are mapped again when next used.
+  was at; an area that is not mapped any more is written back by fsync.
 """
 
 from __future__ import annotations
@@ -66,7 +65,8 @@ class Access(StrEnum):
 
 @dataclass(slots=True)
 class _Area:
-    """A recorded mapping. vma: None until it is used, and after a reboot."""
+    """A recorded mapping. vma: None if it is not mapped: made by system calls, inherited, or
+    lost with its kernel."""
 
     file: int
     page: int
