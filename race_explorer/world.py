@@ -246,6 +246,17 @@ class SimWorld:
         while option := next((o for o in self._forced() if o.name[:4] in ("host", "pagi")), None):
             option.run()
 
+    def waits_for_frames(self) -> bool:
+        """Whether a command is parked because no frame is free."""
+        return self.host.statistics().waiting_for_frame > 0
+
+    def reclaim_one(self) -> bool:
+        """Let the host's policy choose a victim; False if there is none."""
+        if CHOOSE_VICTIM not in self.host.enabled():
+            return False
+        self._input(self.host.run, CHOOSE_VICTIM)
+        return True
+
     def mark(self, situation: str) -> None:
         """Note that an interesting situation was reached."""
         self.marks.add(situation)
@@ -359,9 +370,7 @@ class SimWorld:
                 self._resume(actor)
             elif option := next(self._forced(), None):
                 option.run()
-            elif CHOOSE_VICTIM in self.host.enabled():
-                self._input(self.host.run, CHOOSE_VICTIM)
-            else:
+            elif not self.reclaim_one():
                 self._violations.append("deadlock while no race was on")
         self._violations.append(f"no end after {SETTLE_STEPS_MAX} steps while no race was on")
 

@@ -134,13 +134,14 @@ def run(
     for n in range(shape.vcpus):
         world.run_vcpu(n, Program(world, files, shape, seed * 100 + n).run)
     for _ in range(STEPS_MAX):
-        if random.randrange(EVICT_ODDS) == 0 and len(world.evictions) < 2:
+        options = world.options()
+        if options and random.randrange(EVICT_ODDS) == 0 and len(world.evictions) < 2:
             pfn = random.randrange(1, shape.pages)
             world.evictions += [pfn] if pfn not in world.evictions else []
-        options = world.options()
-        if all(o.name.startswith("host.evict") for o in options):
+        if options:
+            random.choice(options).run()
+        elif not (world.waits_for_frames() and world.reclaim_one()):
             return world, world.finished()
-        random.choice(options).run()
         if world.violations():
             return world, world.violations()
     return world, [f"no end after {STEPS_MAX} steps"]
