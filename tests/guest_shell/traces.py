@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import numpy as np
 
 from guest_agent.workload.events import (
@@ -69,3 +71,16 @@ def trace_of(*events: Event, pages: tuple[int, ...] = (64, 64)) -> Trace:
         counts=columns[4].astype(np.int32),
         extras=columns[5].astype(np.int32),
     )
+
+
+def busy_trace(seed: int, request_count: int, pages: int = 160) -> Trace:
+    """Single pages of two files, half of them from a tenth of the pages; a quarter are writes."""
+    choices = random.Random(seed)
+    events: list[Event] = []
+    for number in range(request_count):
+        among = pages // 10 if choices.random() < 0.5 else pages
+        request = Write if choices.random() < 0.25 else Read
+        events.append(request(0, choices.randrange(2), choices.randrange(among), 1))
+        if number % 97 == 96:
+            events.append(Fsync(0, choices.randrange(2)))
+    return trace_of(*events, pages=(pages, pages))

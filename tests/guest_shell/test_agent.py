@@ -1,0 +1,215 @@
+"""Whole guests against a whole host over real Unix sockets, in one process.
+
+The host's pool of frames is far smaller than the guests, so that reclaim is always at work,
+and the guests' points yield at random. Every byte is checked by the guests themselves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from guest_agent.agent import GuestAgent, Report
+from guest_agent.config import GuestConfig
+from guest_agent.disk import open_block_store
+from guest_agent.kernel.content import parse_tag
+from guest_agent.kernel.kernel import Hints
+from guest_agent.workload.events import Fsync, Read, Write
+from guest_agent.workload.plan import DISK, Plan, Spread, make_plan
+from guest_agent.workload.replay import Access
+from guest_agent.workload.stackdist import lru_curve
+from shared.arch import Mode
+from shared.errors import GuestExistsError
+from shared.essa.v1 import essa_pb2 as pb
+from shared.rpc.channel import Address, HostUnreachableError
+from tests.guest_shell.traces import busy_trace, trace_of
+from tests.rpc.world import World, running_host
+
+SECONDS_MAX = 110
+
+
+def config(listen: Address, name: str, **values: object) -> GuestConfig:
+    options: dict[str, object] = {"page_count": 192, "vcpu_count": 3, "spread": Spread.PLACE}
+    return GuestConfig(host=listen, name=name, **(options | values))  # type: ignore[arg-type]
+
+
+def with_host(directory: Path, frames: int, *plans: Plan, **values: object) -> list[Report]:
+    """Run guests side by side, one for each plan."""
+
+    async def body() -> list[Report]:
+        async with asyncio.timeout(SECONDS_MAX), running_host(directory, frames) as world:
+            agents = [
+                GuestAgent(config(world.listen, f"guest-{n}", perturb=n, **values), plan)
+                for n, plan in enumerate(plans)
+            ]
+            return await asyncio.gather(*(agent.run() for agent in agents))
+
+    return asyncio.run(body())
+
+
+def busy_plan(seed: int, request_count: int) -> Plan:
+    return make_plan([busy_trace(seed, request_count)], 3, spread=Spread.PLACE)
+
+
+@pytest.mark.parametrize("access", list(Access))
+def test_guests_under_pressure_see_no_wrong_byte(tmp_path: Path, access: Access) -> None:
+    """Two guests of 192 pages share 96 frames; 320 blocks each do not fit into either."""
+    reports = with_host(tmp_path, 96, busy_plan(1, 400), busy_plan(2, 400), access=access)
+    for report in reports:
+        assert report.requests == 400
+        assert report.integrity_errors == []
+        assert report.pages_verified > 0
+        assert report.reboots == 0
+        assert report.statistics.pages_discarded > 0
+        assert report.statistics.disk_writes > 0
+        assert report.commands > report.messages
+
+
+def test_discard_faults_are_taken_and_survived(tmp_path: Path) -> None:
+    """Loads through ptes find their pages gone."""
+    (report,) = with_host(tmp_path, 48, busy_plan(3, 600), access=Access.MMAP)
+    assert report.integrity_errors == []
+    assert report.statistics.discard_faults > 0
+
+
+@pytest.mark.parametrize("hints", [Hints.NONE, Hints.UNUSED])
+def test_without_volatile_hints_nothing_is_discarded(tmp_path: Path, hints: Hints) -> None:
+    (report,) = with_host(tmp_path, 96, busy_plan(4, 200), hints=hints)
+    assert report.integrity_errors == []
+    counted = report.statistics
+    assert (counted.discard_faults, counted.pages_discarded) == (0, 0)
+    assert bool(sum(counted.essa)) == (hints is not Hints.NONE)
+
+
+def test_mode_kvm_with_unused_hints(tmp_path: Path) -> None:
+    (report,) = with_host(tmp_path, 96, busy_plan(5, 200), mode=Mode.KVM, hints=Hints.UNUSED)
+    assert report.integrity_errors == []
+
+
+def test_hits_of_one_vcpu_equal_the_exact_lru_figure(tmp_path: Path) -> None:
+    """Hints off, no pressure: what stack distances say, through every layer of the guest."""
+    plan = make_plan([busy_trace(6, 1500)], 1)
+    curve = lru_curve(plan.trace)
+    size = curve.size_at(50)
+
+    async def body() -> Report:
+        async with asyncio.timeout(SECONDS_MAX), running_host(tmp_path, 1024) as world:
+            configuration = config(
+                world.listen,
+                "lru",
+                vcpu_count=1,
+                page_count=size + 128,
+                hints=Hints.NONE,
+                cache_limit=size,
+            )
+            return await GuestAgent(configuration, plan).run()
+
+    counted = asyncio.run(body()).statistics
+    assert counted.cache_misses == curve.misses(size)
+    assert counted.cache_hits == curve.access_count - curve.misses(size)
+
+
+def versions(path: Path) -> dict[int, int]:
+    async def body() -> dict[int, int]:
+        store = open_block_store(path, DISK)
+        try:
+            return dict(await store.versions())
+        finally:
+            store.close()
+
+    return asyncio.run(body())
+
+
+def test_the_disk_outlives_the_guest_and_is_believed_by_the_next(tmp_path: Path) -> None:
+    """Two runs on one disk: the second continues the versions, and its checks hold."""
+    disk = tmp_path / "disk"
+    plan = make_plan(
+        [trace_of(*(Write(0, 0, page, 1) for page in range(40)), Read(0, 0, 0, 40), Fsync(0, 0))], 2
+    )
+
+    async def body(world: World) -> Report:
+        configuration = config(world.listen, "kept", vcpu_count=2, disk=disk)
+        return await GuestAgent(configuration, plan).run()
+
+    async def once() -> Report:
+        async with asyncio.timeout(SECONDS_MAX), running_host(tmp_path, 64) as world:
+            return await body(world)
+
+    for version in (1, 2):
+        report = asyncio.run(once())
+        assert report.integrity_errors == []
+        assert versions(disk) == dict.fromkeys(range(40), version)
+
+
+def test_a_disk_with_wrong_content_is_an_integrity_error(tmp_path: Path) -> None:
+    """The check must be able to fail: a block of another place, and one that is torn."""
+    disk = tmp_path / "disk"
+
+    async def spoil() -> None:
+        store = open_block_store(disk, DISK)
+        (data, repeat) = await store.read(DISK, 9)
+        assert parse_tag(data) == (DISK, 9, 0)
+        await store.write(DISK, 3, (data, repeat))
+        await store.write(DISK, 4, (data * 64 + bytes(2048), 1))
+        store.close()
+
+    asyncio.run(spoil())
+    plan = make_plan([trace_of(Read(0, 0, 0, 8))], 1)
+
+    async def body() -> Report:
+        async with asyncio.timeout(SECONDS_MAX), running_host(tmp_path, 64) as world:
+            configuration = config(world.listen, "spoilt", vcpu_count=1, disk=disk)
+            return await GuestAgent(configuration, plan).run()
+
+    report = asyncio.run(body())
+    told = [error.what for error in report.integrity_errors]
+    assert any("expected disk 1 block 3, found disk 1 block 9" in what for what in told)
+    assert any("block 4 is torn" in what for what in told)
+    assert all(error.history for error in report.integrity_errors)
+    assert report.plain()["integrity_errors"] == len(told)
+
+
+def test_a_name_in_use_is_refused_and_a_closed_guest_frees_it(tmp_path: Path) -> None:
+    plan = make_plan([trace_of(Read(0, 0, 0, 4))], 1)
+
+    async def body() -> None:
+        async with asyncio.timeout(SECONDS_MAX), running_host(tmp_path, 64) as world:
+            configuration = config(world.listen, "twin", vcpu_count=1)
+            session = await world.open_guest("twin")
+            with pytest.raises(GuestExistsError):
+                await GuestAgent(configuration, plan).run()
+            await world.essa.CloseGuest(pb.CloseGuestRequest(session=session))
+            await GuestAgent(configuration, plan).run()
+            await GuestAgent(configuration, plan).run()
+
+    asyncio.run(body())
+
+
+def test_a_cancelled_guest_is_closed(tmp_path: Path) -> None:
+    plan = make_plan([busy_trace(7, 100_000)], 2)
+
+    async def body() -> None:
+        async with asyncio.timeout(SECONDS_MAX), running_host(tmp_path, 256) as world:
+            agent = GuestAgent(config(world.listen, "cut", vcpu_count=2), plan)
+            task = asyncio.create_task(agent.run())
+            await world.until(lambda: agent.progress().requests > 5)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert world.shell.host.guest_ids() == []
+
+    asyncio.run(body())
+
+
+def test_a_host_that_never_comes_is_one_error(tmp_path: Path) -> None:
+    plan = make_plan([trace_of(Read(0, 0, 0, 4))], 1)
+    address = Address(path=str(tmp_path / "nobody"))
+
+    async def body() -> None:
+        agent = GuestAgent(config(address, "alone", vcpu_count=1, wait_seconds=0.3), plan)
+        with pytest.raises(HostUnreachableError, match="no answer from unix:"):
+            await agent.run()
+
+    asyncio.run(body())
