@@ -1,6 +1,6 @@
 """The sources keep the house rules that no linter knows.
 
-Method: the syntax tree of every module, and the text of every file that git would commit.
+Method: the syntax tree of every module, and the text of every file that git knows.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ SLUG = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)+|R[0-9]+")
 
 
 def _committed() -> list[str]:
-    """Files that are, or would be, in a commit; without git, every file that is ours."""
+    """Files under version control; without git, every file that is not hidden."""
     listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        ["git", "ls-files"],
         cwd=ROOT,
         capture_output=True,
         text=True,
