@@ -58,32 +58,41 @@ def add(machine: Machine, guest: Guest, vcpu: int, pfn: int) -> None:
         drain(machine, guest, vcpu)
 
 
-def add_many(machine: Machine, guest: Guest, vcpu: int, pfns: NDArray[np.uint32]) -> None:
+def add_many(
+    machine: Machine,
+    guest: Guest,
+    vcpu: int,
+    pfns: NDArray[np.intp],
+    slots: NDArray[np.uint32],
+) -> None:
     """The same as `add` for each page in order; their states are already what comes after.
 
-    Needs guard slot_generation, without which a drain changes pages. In mode `seed` every
-    one of the pages holds a slot.
+    slots: what `location` says of the pages. Needs guard slot_generation, without which a
+    drain changes pages. In mode `seed` every one of the pages holds a slot.
     """
     assert machine.config.guards.slot_generation
     if guest.tables.copy_outlives_state:
         for pfn in pfns.tolist():
             add(machine, guest, vcpu, pfn)
         return
-    rows = np.empty((len(pfns), RELEASE_ENTRY_SIZE), dtype=np.uint32)
-    slots = guest.location_view[pfns]
-    rows[:, 0], rows[:, 1], rows[:, 2] = pfns, slots, machine.slots.generations_view[slots]
     guest.location_view[pfns] = 0
     entries = guest.releases[vcpu]
     total = len(entries) // RELEASE_ENTRY_SIZE + len(pfns)
     kept = total % RELEASE_LIST_MAX
+    first = 0
     if total >= RELEASE_LIST_MAX:
         # The oldest go first, as if the list had been drained each time it was full.
         if entries:
             drain(machine, guest, vcpu)
-        _free_owned(machine, guest, slots[: len(pfns) - kept])
-        rows = rows[len(pfns) - kept :]
-    if kept and not entries:
+        first = len(pfns) - kept
+        _free_owned(machine, guest, slots[:first])
+    if not kept:
+        return
+    if not entries:
         machine.pending[_stage(guest, vcpu)] = None
+    rows = np.empty((len(pfns) - first, RELEASE_ENTRY_SIZE), dtype=np.uint32)
+    rows[:, 0], rows[:, 1] = pfns[first:], slots[first:]
+    rows[:, 2] = machine.slots.generations_view.take(slots[first:])
     entries.frombytes(rows.tobytes())
 
 

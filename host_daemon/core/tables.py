@@ -79,8 +79,10 @@ class ModeTables:
 
     packed[changed]: 256 bytes indexed by `orc << 4 | state`: the state after, and DEPENDS,
       RELEASES, RECLASSED. An entry equal to the state means that nothing happens. Orcs that
-      do not exist change nothing. The views are for many pages.
+      do not exist change nothing. `packed_view` is that of an unchanged page, for many
+      pages; `both_view` has the entries of changed pages behind it, from 256 on.
     kinds: 32 bytes indexed by `state | change bit << 3`: the FrameKind of a resident page.
+    kinds_after_view: the FrameKind after a transition that ends resident; as `both_view`.
     legal: 256 bytes by whole state byte: 1 where state and flags may stand together.
     copy_outlives_state: a page keeps its slot until its release list entry is processed.
     """
@@ -88,9 +90,9 @@ class ModeTables:
     table: TransitionTable
     packed: tuple[bytes, bytes]
     packed_view: NDArray[np.uint8]
-    packed_changed_view: NDArray[np.uint8]
+    both_view: NDArray[np.uint8]
     kinds: bytes
-    kinds_view: NDArray[np.uint8]
+    kinds_after_view: NDArray[np.uint8]
     legal: bytes
     copy_outlives_state: bool
 
@@ -159,13 +161,16 @@ def _derive(table: TransitionTable) -> ModeTables:
         _pack(table, 1, copy_outlives_state=outlives),
     )
     kinds = _kinds(table)
+    kinds_after = bytes(
+        kinds[entry & STATE_MASK | changed << 4] for changed in (0, 1) for entry in packed[changed]
+    )
     return ModeTables(
         table=table,
         packed=packed,
         packed_view=np.frombuffer(packed[0], dtype=np.uint8),
-        packed_changed_view=np.frombuffer(packed[1], dtype=np.uint8),
+        both_view=np.frombuffer(packed[0] + packed[1], dtype=np.uint8),
         kinds=kinds,
-        kinds_view=np.frombuffer(kinds, dtype=np.uint8),
+        kinds_after_view=np.frombuffer(kinds_after, dtype=np.uint8),
         legal=_legal(table),
         copy_outlives_state=outlives,
     )
