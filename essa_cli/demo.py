@@ -60,10 +60,10 @@ def demo(
             "of all the guests' together.",
             metavar="SIZE",
         ),
-    ] = "768",
+    ] = "640",
     accesses: Annotated[
         int, typer.Option(help="Page accesses of each guest's requests.", metavar="N")
-    ] = 2_500,
+    ] = 2_000,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> int:
     """Run one host and four guests that share too little memory, without and with hints.

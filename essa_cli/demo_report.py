@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from rich import box
 from rich.console import Group, RenderableType
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -89,11 +90,16 @@ def _host_words(host: HostFigures) -> str:
 
 def guest_table(run: Run) -> Table:
     """A row for each guest of one run."""
-    table = Table(title=f"Guests {TITLES[run.hints]}", title_justify="left")
-    table.add_column("guest", style="bold")
+    table = Table(
+        title=f"Guests {TITLES[run.hints]}",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,  # narrow enough for 80 columns
+        padding=(0, 1, 0, 0),
+    )
+    table.add_column("guest", style="bold", no_wrap=True)
     for heading in (
         "requests",
-        "a second",
+        "per\ns",
         "cache\nhits",
         "disk\nreads",
         "disk\nwrites",
