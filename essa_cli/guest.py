@@ -130,6 +130,8 @@ def guest(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> int:
     """Run one guest: replay traces through its page cache, every byte checked."""
+    if not __debug__:
+        raise CliError("a guest does not run under python -O: its assertions guard its memory")
     if log_level not in telemetry.LEVELS:
         raise CliError(f"--log-level is {log_level}; it must be {', '.join(telemetry.LEVELS)}")
     if not 0 <= wait <= 86_400:

@@ -11,16 +11,20 @@ from pathlib import Path
 
 import pytest
 
-from guest_agent.agent import GuestAgent, Report
+from guest_agent import agent as agent_module
+from guest_agent.agent import DeadlockError, GuestAgent, Report
 from guest_agent.config import GuestConfig
 from guest_agent.disk import open_block_store
 from guest_agent.kernel.content import parse_tag
+from guest_agent.kernel.cpu import Cpu, KernelBug
+from guest_agent.kernel.guards import FIXED
 from guest_agent.kernel.kernel import Hints
 from guest_agent.workload.events import Fsync, Read, Write
 from guest_agent.workload.plan import DISK, Plan, Spread, make_plan
-from guest_agent.workload.replay import Access
+from guest_agent.workload.replay import Access, Replayer
 from guest_agent.workload.stackdist import lru_curve
-from shared.arch import Mode
+from shared.arch import Mode, Orc
+from shared.commands import Essa
 from shared.errors import GuestExistsError
 from shared.essa.v1 import essa_pb2 as pb
 from shared.rpc.channel import Address, HostUnreachableError
@@ -72,6 +76,25 @@ def test_discard_faults_are_taken_and_survived(tmp_path: Path) -> None:
     (report,) = with_host(tmp_path, 48, busy_plan(3, 600), access=Access.MMAP)
     assert report.integrity_errors == []
     assert report.statistics.discard_faults > 0
+
+
+def test_without_check_write_the_same_run_loses_stores(tmp_path: Path) -> None:
+    """A page may be volatile while a writable pte is set: its stores vanish with it."""
+    reports = with_host(
+        tmp_path,
+        96,
+        busy_plan(1, 400),
+        busy_plan(2, 400),
+        access=Access.MMAP,
+        guards=FIXED.without("check_write"),
+    )
+    assert any(report.integrity_errors for report in reports)
+
+
+def test_without_stable_lookup_the_same_run_ends_in_the_kernels_own_check(tmp_path: Path) -> None:
+    """The kernel reads a page that the host may discard under its hands."""
+    with pytest.raises(KernelBug, match="discard fault in kernel mode"):
+        with_host(tmp_path, 48, busy_plan(1, 400), guards=FIXED.without("stable_lookup"))
 
 
 @pytest.mark.parametrize("hints", [Hints.NONE, Hints.UNUSED])
@@ -211,5 +234,29 @@ def test_a_host_that_never_comes_is_one_error(tmp_path: Path) -> None:
         agent = GuestAgent(config(address, "alone", vcpu_count=1, wait_seconds=0.3), plan)
         with pytest.raises(HostUnreachableError, match="no answer from unix:"):
             await agent.run()
+
+    asyncio.run(body())
+
+
+def test_a_deadlock_is_found_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each vCPU takes a lock that the other one wants: nothing is under way, nobody can wake."""
+    plan = make_plan([trace_of(Read(0, 0, 0, 4))], 2)
+    monkeypatch.setattr(agent_module, "WATCH_SECONDS", 0.05)
+
+    async def embrace(_replayer: Replayer, cpu: Cpu) -> None:
+        locks = [cpu.kernel.lru._lock, cpu.kernel.open_file(1, DISK, 0).tree_lock]
+        mine, other = locks[cpu.number], locks[1 - cpu.number]
+        await cpu.spin_lock(mine, "first.lock")
+        await cpu.kernel.link.call(cpu.number, Essa(Orc.GET_STATE, 0))
+        await cpu.spin_lock(other, f"second.lock.of.{cpu.number}")
+
+    monkeypatch.setattr(Replayer, "run", embrace)
+
+    async def body() -> None:
+        async with asyncio.timeout(SECONDS_MAX), running_host(tmp_path, 64) as world:
+            with pytest.raises(DeadlockError) as caught:
+                await GuestAgent(config(world.listen, "dead", vcpu_count=2), plan).run()
+            assert "vcpu 0: second.lock.of.0; vcpu 1: second.lock.of.1" in str(caught.value)
+            assert world.shell.host.guest_ids() == []
 
     asyncio.run(body())
