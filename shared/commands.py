@@ -25,6 +25,9 @@ ESSA_ARRAY_MAX: Final = 65_536
 """Elements of one array of ESSAs."""
 
 
+_MAKE_RESIDENT: Final = int(Orc.SET_STABLE_MAKE_RESIDENT)
+
+
 def _bound(field: str, value: int, low: int, high: int) -> None:
     if not low <= value <= high:
         raise InvalidRequestError(
@@ -66,7 +69,7 @@ class EssaArray:
         _bound("orcs", len(self.orcs), 1, ESSA_ARRAY_MAX)
         _bound("pfns", len(self.pfns), len(self.orcs), len(self.orcs))
         _bound("orcs[]", int(self.orcs.max()), 0, ORC_MAX)
-        if (self.orcs == Orc.SET_STABLE_MAKE_RESIDENT).any():
+        if _MAKE_RESIDENT in self.orcs.tobytes():  # a search for a byte beats a comparison
             raise InvalidRequestError(
                 "orcs[] holds 5; an array never does", field="orcs[]", value=5
             )

@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 from host_daemon.core import essa, release
 from host_daemon.core.guest import Guest
 from host_daemon.core.machine import Machine
-from host_daemon.core.tables import ORC_COUNT, RECLASSED, RELEASES
+from host_daemon.core.tables import MAKE_RESIDENT, ORC_COUNT, RECLASSED, RELEASES
 from shared.arch import (
     ELEMENT_INTERRUPTION,
     KEY_CHANGED,
     STATE_MASK,
     InterruptionCode,
+    Orc,
 )
 from shared.commands import EssaArray, EssaArrayOutcome, EssaOutcome
 
@@ -29,7 +30,7 @@ SHORT = 16
 SPECIAL_MAX = 64
 """With more pages with flags than this, all elements are taken one by one."""
 
-_ORCS_BY_NUMBER = tuple(map(np.uint8, range(ORC_COUNT)))
+_COUNTED = tuple((int(orc), np.uint8(orc)) for orc in Orc if orc != MAKE_RESIDENT)
 
 _Orcs = NDArray[np.uint8]
 _Pfns = NDArray[np.uint32]
@@ -143,9 +144,12 @@ def _follow(
 def _count(guest: Guest, orcs: _Orcs, before: NDArray[np.uint8]) -> bytes:
     """Count the elements by orc; their result bytes."""
     essas = guest.statistics.essa
-    for orc in _ORCS_BY_NUMBER:  # faster than one bincount, which has to widen the bytes
-        essas[orc] += int(np.count_nonzero(orcs == orc))
-    if orcs.max() >= ORC_COUNT:
+    found = 0
+    for orc, byte in _COUNTED:  # faster than one bincount, which has to widen the bytes
+        count = int(np.count_nonzero(orcs == byte))
+        essas[orc] += count
+        found += count
+    if found < len(orcs):
         before = before.copy()
         before[orcs >= ORC_COUNT] = ELEMENT_INTERRUPTION | InterruptionCode.SPECIFICATION
     return before.tobytes()

@@ -110,8 +110,8 @@ class SlotTable:
 
     def free_many(self, slots: NDArray[np.uint32]) -> None:
         """Let go of many distinct held slots, in order."""
-        generations = self.generations_view[slots]
-        assert (generations & 1).all(), "a slot is free already"
+        generations = self.generations_view.take(slots)
+        assert np.bitwise_and.reduce(generations) & 1, "a slot is free already"
         self.generations_view[slots] = generations + np.uint16(1)  # wraps as the scalar does
         self.pool.give_many(slots)
 

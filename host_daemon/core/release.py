@@ -79,20 +79,20 @@ def add_many(
     entries = guest.releases[vcpu]
     total = len(entries) // RELEASE_ENTRY_SIZE + len(pfns)
     kept = total % RELEASE_LIST_MAX
-    first = 0
     if total >= RELEASE_LIST_MAX:
         # The oldest go first, as if the list had been drained each time it was full.
+        freed = slots[: len(pfns) - kept]
         if entries:
-            drain(machine, guest, vcpu)
-        first = len(pfns) - kept
-        _free_owned(machine, guest, slots[:first])
-    if not kept:
-        return
-    if not entries:
+            freed = np.concatenate((entry_rows(guest, vcpu)[:, 1], freed))
+            del entries[:]
+            del machine.pending[_stage(guest, vcpu)]
+        _free_owned(machine, guest, freed)
+        pfns, slots = pfns[len(pfns) - kept :], slots[len(pfns) - kept :]
+    if kept and not entries:
         machine.pending[_stage(guest, vcpu)] = None
-    rows = np.empty((len(pfns) - first, RELEASE_ENTRY_SIZE), dtype=np.uint32)
-    rows[:, 0], rows[:, 1] = pfns[first:], slots[first:]
-    rows[:, 2] = machine.slots.generations_view.take(slots[first:])
+    rows = np.empty((len(pfns), RELEASE_ENTRY_SIZE), dtype=np.uint32)
+    rows[:, 0], rows[:, 1] = pfns, slots
+    rows[:, 2] = machine.slots.generations_view.take(slots)
     entries.frombytes(rows.tobytes())
 
 

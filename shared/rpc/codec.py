@@ -358,11 +358,14 @@ def messages_from_outcomes(batch: Sequence[Answered]) -> list[pb.ExecuteResponse
     return messages if size else []
 
 
+_ESSA_RESPONSES: Final = tuple(pb.ExecuteEssaResponse(essa_state=state) for state in range(32))
+
+
 def essa_response_from_outcome(outcome: Outcome) -> pb.ExecuteEssaResponse:
-    """Encode what a single ESSA may end in."""
+    """Encode what a single ESSA may end in. The message may be shared: only send it."""
     match outcome:
         case EssaOutcome(state):
-            return pb.ExecuteEssaResponse(essa_state=state)
+            return _ESSA_RESPONSES[state]
         case ProgramInterruption(code):
             return pb.ExecuteEssaResponse(program_interruption_code=code)
         case MachineCheck():
