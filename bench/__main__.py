@@ -105,8 +105,7 @@ def run(settings: Settings, json_file: Path | None) -> Results:
 
         results = uvloop.run(measure(settings, begins))
         progress.update(task, completed=step_count(settings))
-    console = Console()
-    console.print(table(results), width=max(console.width, TABLE_WIDTH))
+    Console(width=max(Console().width, TABLE_WIDTH)).print(table(results))
     if json_file is not None:
         json_file.write_text(json.dumps(results.as_json(), indent=2) + "\n")
     return results
