@@ -115,7 +115,7 @@ class HostShell:
         """
         self.refuse_while_draining()
         _check_issuers(session, [(vcpu, 0, command)])
-        if vcpu in session.by_hand or vcpu in session.end.outstanding():
+        if vcpu in session.by_hand or session.end.is_outstanding(vcpu):
             raise SequenceError(f"vcpu {vcpu} has a command outstanding", vcpu=vcpu)
         outcome = self.host.execute(session.guest_id, vcpu, command)
         if outcome is None:

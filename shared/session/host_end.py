@@ -72,9 +72,14 @@ class HostEnd:
         issuer.outcome = outcome
         return issuer.number
 
+    def is_outstanding(self, vcpu: int) -> bool:
+        """Whether the issuer's command is still parked."""
+        issuer = self._issuer(vcpu)
+        return issuer.number > 0 and issuer.outcome is None
+
     def outstanding(self) -> list[int]:
         """The issuers whose command is still parked."""
-        return [v for v, i in enumerate(self._issuers) if i.number and i.outcome is None]
+        return [vcpu for vcpu in range(self.issuer_count) if self.is_outstanding(vcpu)]
 
     def snapshot(self) -> list[tuple[int, Outcome | None]]:
         """Number and last outcome per issuer, as plain data."""
