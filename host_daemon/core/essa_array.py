@@ -73,7 +73,7 @@ def _increasing(machine: Machine, guest: Guest, issuer: int, orcs: _Orcs, pfns: 
         return _one_by_one(machine, guest, issuer, orcs, pfns)
     indices = pfns.astype(np.intp)  # numpy would do it again for each gather
     before = guest.states_view.take(indices, mode="clip")  # they are inside; it checks less
-    if before.max() <= STATE_MASK:
+    if before.max(initial=0) <= STATE_MASK:  # initial: all may be outside the guest
         return _plain(machine, guest, issuer, orcs, indices, before)
     special = np.flatnonzero(before > STATE_MASK)
     if len(special) > SPECIAL_MAX:
