@@ -1,8 +1,8 @@
 """The step engine: one choice at a time, to exhaustion or by a given list.
 
 Rules:
-- A world offers options; running one is one atomic step; a run is its list of choices.
-- An option's name is its actor, its accesses are what that actor's next step touches.
+- A world offers options: what each actor would do next, and what that touches. Running one
+  is one atomic step; a run is its list of choices.
 - Schedules that differ only in the order of independent steps are skipped (sleep sets).
 """
 
@@ -43,7 +43,7 @@ class World(Protocol):
         """The enabled steps, in an order that depends on nothing but the steps taken."""
 
     def violations(self) -> list[str]:
-        """What has gone wrong so far; [] while all is well."""
+        """What has gone wrong so far."""
 
     def finished(self) -> list[str]:
         """Asked when no step is enabled: what is wrong with ending here."""
@@ -139,12 +139,11 @@ class _Path:
 
 def replay(build: Callable[[], World], choices: Sequence[int]) -> Run:
     """Run one schedule again; past its end the first option. Raises DivergedError."""
-    path = _Path(build())
+    path, rest = _Path(build()), iter(choices)
     while not path.violations and (options := path.world.options()):
-        n = len(path.choices)
-        choice = choices[n] if n < len(choices) else 0
+        choice = next(rest, 0)
         if choice >= len(options):
-            raise DivergedError(f"step {n}: choice {choice} of {len(options)}")
+            raise DivergedError(f"step {len(path.steps)}: choice {choice} of {len(options)}")
         path.step(options, choice)
     return path.record()
 

@@ -25,9 +25,10 @@ def test_a_tiny_run_writes_every_figure(tmp_path: Path, capsys: pytest.CaptureFi
     figures = [
         *written["ratios"].values(),
         written["array_essas_per_second"],
-        written["host_bytes_per_page"],
     ]
     assert all(figure > 0 for figure in figures)
+    # So few pages may fit into memory that the daemon has already: its growth is then 0.
+    assert 0 <= written["host_bytes_per_page"] < 1000
     assert set(written["met"]) == set(TARGETS)
     assert written["array"]["slots_held"] == [TINY.preserved_pages] * TINY.rounds
     assert written["array"]["ratio"]["minimum"] <= written["ratios"]["array_essa_vs_echo"]
