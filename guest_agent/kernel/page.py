@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 PG_locked: Final = 1 << 0
 PG_error: Final = 1 << 1
-PG_referenced: Final = 1 << 2
 PG_uptodate: Final = 1 << 3
 PG_dirty: Final = 1 << 4
 PG_lru: Final = 1 << 5

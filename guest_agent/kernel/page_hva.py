@@ -132,10 +132,8 @@ async def check_write(cpu: Cpu, page: Page, *, writable: bool, offset: int = 2) 
     if await cpu.read_flags(page) & PG_writable:
         return
     await _take_state_change(cpu, page)
-    qualified = True
     if not await cpu.read_flags(page) & PG_writable:
-        qualified = await _discardable(cpu, page, offset)
-        if qualified:
+        if await _discardable(cpu, page, offset):
             await _set_volatile(cpu, page, writable=True)
         else:
             await cpu.essa(Orc.SET_STABLE_IF_RESIDENT, page)

@@ -10,13 +10,11 @@ and drops the cache's reference twice.
 from __future__ import annotations
 
 from guest_agent.kernel.cpu import Cpu
-from guest_agent.kernel.discard import end_translation, storage_access
 from guest_agent.kernel.guards import Guards
 from guest_agent.kernel.kernel import KernelConfig
-from guest_agent.kernel.syscalls import sys_mmap, user_load
+from race_explorer.scenarios.pieces import map_and_discard, touch_once
 from race_explorer.scenarios.scenario import Scenario
 from race_explorer.world import SimWorld
-from shared.commands import Load
 
 
 def build(guards: Guards) -> SimWorld:
@@ -26,25 +24,11 @@ def build(guards: Guards) -> SimWorld:
     file = kernel.open_file(1, disk=1, first_block=0)
     mm = kernel.new_mm()
 
-    async def prepare() -> None:
-        cpu = kernel.cpus[0]
-        await kernel.boot(cpu)
-        vma = await sys_mmap(cpu, mm, file, 0, 1, writable=False)
-        await user_load(cpu, mm, vma.start)
-
     async def touch(cpu: Cpu) -> None:
-        (pte,) = mm.ptes.values()
-        if pte.page is None:
-            return
-        cpu.translation = pte
-        if await storage_access(cpu, Load(pte.page.pfn, 0, 32)) is not None:
-            await end_translation(cpu)
-        elif kernel.statistics.discard_faults == 2:
+        if await touch_once(cpu, mm) and kernel.statistics.discard_faults == 2:
             world.mark("two faults for one page")
 
-    world.prepare(prepare())
-    page = file.pages[0]
-    world.evict_now(page.pfn)
+    map_and_discard(world, mm, file)
     world.run_vcpu(0, touch)
     world.run_vcpu(1, touch)
     return world
