@@ -13,14 +13,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from host_daemon.core import faults, reclaim, transit
+from host_daemon.core import faults, kinds, reclaim, transit
 from host_daemon.core.guest import Guest, Reclaim
-from host_daemon.core.machine import Machine, kind_of
+from host_daemon.core.machine import Machine
 from host_daemon.core.tables import (
     DAMAGED,
-    FLAGS,
     IN_TRANSIT,
-    KIND_SHIFT,
     PRESERVED,
     RESIDENT,
     UNBACKED,
@@ -95,7 +93,7 @@ def store(machine: Machine, guest: Guest, issuer: int, command: Store) -> Outcom
     key = guest.keys[pfn]
     if key & _RC != _RC:
         guest.keys[pfn] = key | _RC
-        reclassify(machine, guest, pfn)
+        kinds.note(machine, guest, pfn)
     machine.frames.touch(frame)
     start = (frame << PAGE_SHIFT) + offset
     machine.frames.memory[start : start + len(data)] = data
@@ -169,16 +167,8 @@ def bring_in(machine: Machine, guest: Guest, pfn: int, after: int) -> int | Mach
     machine.frames.fill(frame)
     guest.location[pfn] = frame
     guest.states[pfn] = after
-    machine.frames.settle(frame, kind_of(guest, pfn))
+    machine.frames.settle(frame, kinds.kind_of(guest, pfn))
     return frame
-
-
-def reclassify(machine: Machine, guest: Guest, pfn: int) -> None:
-    """Tell reclaim of a change of state or change bit, where the page is a candidate."""
-    if not guest.states[pfn] & (FLAGS | CONTENT_MASK):
-        kinds = guest.tables.kinds
-        index = guest.states[pfn] | (guest.keys[pfn] & KEY_CHANGED) << KIND_SHIFT
-        machine.frames.kinds[guest.location[pfn]] = kinds[index]
 
 
 def _keyless(guest: Guest, pfn: int) -> bool:
@@ -200,7 +190,7 @@ def set_key(machine: Machine, guest: Guest, _issuer: int, command: Sske) -> Done
     guest.keys[pfn] = command.key
     if isinstance(guest.moves.get(pfn), Reclaim):
         reclaim.store_seen(machine, guest, pfn)  # C may have changed since it was read
-    reclassify(machine, guest, pfn)
+    kinds.note(machine, guest, pfn)
     return DONE
 
 

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from host_daemon.core import reclaim, release, transit
-from host_daemon.core.access import bring_in, reclassify
+from host_daemon.core import kinds, reclaim, release, transit
+from host_daemon.core.access import bring_in
 from host_daemon.core.guest import Guest
 from host_daemon.core.machine import Machine
 from host_daemon.core.tables import (
@@ -25,7 +25,6 @@ from host_daemon.core.tables import (
     MAKE_RESIDENT,
     ORC_COUNT,
     PRESERVED,
-    RECLASSED,
     RELEASES,
     RESIDENT,
     UNBACKED,
@@ -92,8 +91,8 @@ def _transition(
     if packed == before:
         return
     guest.states[pfn] = packed & STATE_MASK
-    if packed & RECLASSED:
-        reclassify(machine, guest, pfn)
+    if before & CONTENT_MASK == RESIDENT:
+        kinds.note(machine, guest, pfn)
     elif packed & RELEASES:
         release.add(machine, guest, issuer, pfn)
 

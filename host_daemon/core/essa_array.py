@@ -12,10 +12,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from host_daemon.core import essa, release
+from host_daemon.core import essa, kinds, release
 from host_daemon.core.guest import Guest
 from host_daemon.core.machine import Machine
-from host_daemon.core.tables import MAKE_RESIDENT, ORC_COUNT, RECLASSED, RELEASES
+from host_daemon.core.tables import MAKE_RESIDENT, ORC_COUNT, RELEASES
 from shared.arch import (
     ELEMENT_INTERRUPTION,
     KEY_CHANGED,
@@ -100,12 +100,14 @@ def _plain(
     """Pages without flags, strictly increasing."""
     index = orcs * np.uint8(16)  # numpy multiplies bytes five times as fast as it shifts them
     index |= before
-    packed = guest.tables.packed_view.take(index)
+    # bytes.translate looks bytes up twice as fast as a gather does.
+    packed = np.frombuffer(bytearray(index).translate(guest.tables.packed[0]), np.uint8)
     flagged = (packed > STATE_MASK).nonzero()[0]  # one search; the rest is on fewer elements
     if len(flagged):
         _follow(machine, guest, issuer, pfns, packed, flagged, index.take(flagged))
     else:
         guest.states_view[pfns] = packed
+    kinds.put_by(machine, guest, pfns)
     return _count(guest, orcs, before)
 
 
@@ -127,18 +129,11 @@ def _follow(
     changed = guest.keys_view.take(pages) & np.uint8(KEY_CHANGED)
     both = index + changed * np.intp(256 // KEY_CHANGED)
     after = tables.both_view.take(both)
-    packed[flagged] = after
-    packed &= np.uint8(STATE_MASK)
+    packed[flagged] = after & np.uint8(STATE_MASK)
     guest.states_view[pfns] = packed
-    location = guest.location_view.take(pages)
-    # Reclaim has to hear of the new states of resident pages.
-    resident = ((after & RECLASSED) != 0).nonzero()[0]
-    if len(resident):
-        frames = location.take(resident)
-        machine.frames.kinds_view[frames] = tables.kinds_after_view.take(both.take(resident))
-    released = ((after & RELEASES) != 0).nonzero()[0]
-    if len(released):
-        release.add_many(machine, guest, issuer, pages.take(released), location.take(released))
+    pages = pages[(after & RELEASES) != 0]
+    if len(pages):
+        release.add_many(machine, guest, issuer, pages)
 
 
 def _count(guest: Guest, orcs: _Orcs, before: NDArray[np.uint8]) -> bytes:

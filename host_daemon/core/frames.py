@@ -1,8 +1,8 @@
 """The frame pool: real 4 KiB frames, who has them, and when they were last used.
 
 Rules:
-- A frame's kind mirrors its page's state and change bit, so that a reclaim policy finds a
-  victim by searching bytes; whoever changes the one changes the other.
+- A frame's kind mirrors its page's state and change bit (see `kinds`), so that a reclaim
+  policy finds a victim by searching bytes.
 - A frame that becomes a candidate for reclaim counts as just used.
 """
 
@@ -74,12 +74,10 @@ class FrameTable:
         """Frames that a policy may choose from."""
         return self.pool.count - self.pool.free_count - self.busy_count
 
-    def has_victim(self, *, may_page_out: bool) -> bool:
-        """Whether a policy could choose a frame."""
-        if self.candidate_count == 0:
-            return False
+    def has_droppable(self) -> bool:
+        """Whether a policy could choose a frame without anything having to be written."""
         find = self.kinds.find
-        return may_page_out or any(
+        return any(
             find(kind) > 0 for kind in (FrameKind.UNUSED, FrameKind.VOLATILE, FrameKind.CLEAN)
         )
 

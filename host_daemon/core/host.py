@@ -185,9 +185,7 @@ class Host:
                 if can_resume(machine, machine.guests[guest_id], issuer, parked.command)
             ]
             stages = resume + stages
-        if machine.frames.candidate_count and machine.frames.has_victim(
-            may_page_out=reclaim.may_page_out(machine)
-        ):
+        if reclaim.has_victim(machine):
             stages.append(CHOOSE_VICTIM)
         return stages
 

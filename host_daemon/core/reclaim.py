@@ -16,10 +16,10 @@ seed's rules for P.
 
 from __future__ import annotations
 
-from host_daemon.core import release, transit
+from host_daemon.core import kinds, release, transit
 from host_daemon.core.effects import Stage, StageKind
 from host_daemon.core.guest import Guest, Reclaim
-from host_daemon.core.machine import Machine, kind_of
+from host_daemon.core.machine import Machine
 from host_daemon.core.tables import FLAGS, IN_RECLAIM, RESIDENT, FrameKind, is_dropped
 from shared.arch import (
     CONTENT_MASK,
@@ -39,8 +39,19 @@ def may_page_out(machine: Machine) -> bool:
     )
 
 
+def has_victim(machine: Machine) -> bool:
+    """Whether `choose_victim` has anything to choose."""
+    if not machine.frames.candidate_count:
+        return False
+    if may_page_out(machine):
+        return True
+    kinds.bring_up_to_date(machine)
+    return machine.frames.has_droppable()
+
+
 def choose_victim(machine: Machine) -> tuple[Guest, int]:
     """The page that the policy names; there is one to name."""
+    kinds.bring_up_to_date(machine)
     frames = machine.frames
     frame = machine.policy.choose(frames, may_page_out=may_page_out(machine))
     assert frames.kinds[frame] > FrameKind.BUSY, f"the policy chose frame {frame}"
@@ -132,7 +143,7 @@ def _detach(machine: Machine, guest: Guest, pfn: int) -> None:
 def cancel(machine: Machine, guest: Guest, pfn: int) -> None:
     """The page is a victim no more; its frame counts as just used."""
     _detach(machine, guest, pfn)
-    machine.frames.settle(guest.location[pfn], kind_of(guest, pfn))
+    machine.frames.settle(guest.location[pfn], kinds.kind_of(guest, pfn))
 
 
 def _discard(machine: Machine, guest: Guest, pfn: int, after: int) -> None:

@@ -63,18 +63,18 @@ def add_many(
     guest: Guest,
     vcpu: int,
     pfns: NDArray[np.intp],
-    slots: NDArray[np.uint32],
 ) -> None:
     """The same as `add` for each page in order; their states are already what comes after.
 
-    slots: what `location` says of the pages. Needs guard slot_generation, without which a
-    drain changes pages. In mode `seed` every one of the pages holds a slot.
+    Needs guard slot_generation, without which a drain changes pages. In mode `seed` every one
+    of the pages holds a slot.
     """
     assert machine.config.guards.slot_generation
     if guest.tables.copy_outlives_state:
         for pfn in pfns.tolist():
             add(machine, guest, vcpu, pfn)
         return
+    slots = guest.location_view.take(pfns)
     guest.location_view[pfns] = 0
     entries = guest.releases[vcpu]
     total = len(entries) // RELEASE_ENTRY_SIZE + len(pfns)

@@ -7,11 +7,10 @@ from enum import StrEnum
 
 import numpy as np
 
-from host_daemon.core import release
+from host_daemon.core import kinds, reclaim, release
 from host_daemon.core.guest import RELEASE_ENTRY_SIZE, Guest, Reclaim, Statistics, Transfer
-from host_daemon.core.machine import Machine, kind_of
+from host_daemon.core.machine import Machine
 from host_daemon.core.parking import waiting_count
-from host_daemon.core.reclaim import may_page_out
 from host_daemon.core.tables import (
     DAMAGED,
     FLAGS,
@@ -153,14 +152,13 @@ def host_statistics(machine: Machine) -> HostStatistics:
         slots_retired=machine.slots.retired_count,
         parked=len(machine.parked),
         waiting_for_frame=waiting,
-        stuck=bool(waiting)
-        and not busy
-        and not frames.has_victim(may_page_out=may_page_out(machine)),
+        stuck=bool(waiting) and not busy and not reclaim.has_victim(machine),
     )
 
 
 def check(machine: Machine) -> None:
     """Assert what must hold between any two inputs, over everything."""
+    kinds.bring_up_to_date(machine)
     slots: list[int] = []
     for guest in machine.guests.values():
         slots += _check_guest(machine, guest)
@@ -170,9 +168,9 @@ def check(machine: Machine) -> None:
     assert all(generations[slot] & 1 for slot in slots), "a slot in use is free"
     assert len(slots) == machine.slots.held_count, "a slot is held by nobody"
     frames = machine.frames
-    kinds = frames.kinds_view[1:]
-    assert np.count_nonzero(kinds == FrameKind.FREE) == frames.free_count
-    assert np.count_nonzero(kinds == FrameKind.BUSY) == frames.busy_count
+    found = frames.kinds_view[1:]
+    assert np.count_nonzero(found == FrameKind.FREE) == frames.free_count
+    assert np.count_nonzero(found == FrameKind.BUSY) == frames.busy_count
     assert machine.reserved == sum(guest.page_count for guest in machine.guests.values())
     for stage in machine.pending:
         assert stage.guest_id in machine.guests
@@ -193,7 +191,7 @@ def _check_guest(machine: Machine, guest: Guest) -> list[int]:
         if byte & CONTENT_MASK == RESIDENT:
             frame_count += 1
             assert (frames.guest[location], frames.pfn[location]) == (guest.number, pfn)
-            kind = FrameKind.BUSY if byte & FLAGS else kind_of(guest, pfn)
+            kind = FrameKind.BUSY if byte & FLAGS else kinds.kind_of(guest, pfn)
             assert frames.kinds[location] == kind, "a frame's kind is out of date"
         elif location:
             slots.append(location)

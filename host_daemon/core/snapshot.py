@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from host_daemon.core import kinds
 from host_daemon.core.config import Choices, GuestSpec, HostConfig, HostGuards
 from host_daemon.core.effects import Stage, StageKind
 from host_daemon.core.frames import FrameTable
@@ -38,7 +39,7 @@ def capture(machine: Machine) -> dict[str, Any]:
         "format": FORMAT,
         "config": asdict(machine.config),
         "guests": [_guest_data(guest) for guest in machine.guests.values()],
-        "frames": _frames_data(machine.frames),
+        "frames": _frames_data(machine),
         "slots": machine.slots.snapshot(),
         "policy": machine.policy.snapshot(),
         "pending": [list(map(int, stage)) for stage in machine.pending],
@@ -151,7 +152,9 @@ def _command_data(command: Command) -> tuple[str, list[Any]]:
     return type(command).__name__, values
 
 
-def _frames_data(frames: FrameTable) -> dict[str, Any]:
+def _frames_data(machine: Machine) -> dict[str, Any]:
+    kinds.bring_up_to_date(machine)
+    frames = machine.frames
     used = np.flatnonzero(frames.kinds_view != FrameKind.FREE)
     pages = frames.memory_view.reshape(-1, PAGE_SIZE)
     return {

@@ -53,8 +53,6 @@ DEPENDS: Final = 0x10
 """The change bit decides; the entry is the one for a clear bit."""
 RELEASES: Final = 0x20
 """If the page holds a slot, it goes to the block release list."""
-RECLASSED: Final = 0x40
-"""The page is resident and what reclaim would do with it may change."""
 
 
 class FrameKind(IntEnum):
@@ -77,22 +75,20 @@ class FrameKind(IntEnum):
 class ModeTables:
     """One mode's derived tables.
 
-    packed[changed]: 256 bytes indexed by `orc << 4 | state`: the state after, and DEPENDS,
-      RELEASES, RECLASSED. An entry equal to the state means that nothing happens. Orcs that
-      do not exist change nothing. `packed_view` is that of an unchanged page, for many
-      pages; `both_view` has the entries of changed pages behind it, from 256 on.
+    packed[changed]: 256 bytes indexed by `orc << 4 | state`: the state after, and DEPENDS and
+      RELEASES. An entry equal to the state means that nothing happens. Orcs that do not
+      exist change nothing. `both_view` is for many pages: the entries of unchanged ones,
+      then, from 256 on, those of changed ones.
     kinds: 32 bytes indexed by `state | change bit << 3`: the FrameKind of a resident page.
-    kinds_after_view: the FrameKind after a transition that ends resident; as `both_view`.
     legal: 256 bytes by whole state byte: 1 where state and flags may stand together.
     copy_outlives_state: a page keeps its slot until its release list entry is processed.
     """
 
     table: TransitionTable
     packed: tuple[bytes, bytes]
-    packed_view: NDArray[np.uint8]
     both_view: NDArray[np.uint8]
     kinds: bytes
-    kinds_after_view: NDArray[np.uint8]
+    kinds_view: NDArray[np.uint8]
     legal: bytes
     copy_outlives_state: bool
 
@@ -117,8 +113,6 @@ def _pack(table: TransitionTable, changed: int, *, copy_outlives_state: bool) ->
             again = copy_outlives_state and orc in (Orc.SET_UNUSED, Orc.SET_VOLATILE)
             if after & CONTENT_MASK == ZERO and (content == PRESERVED or again):
                 entry |= RELEASES
-            if content == RESIDENT and after != before:
-                entry |= RECLASSED
             packed[orc << 4 | before] = entry
     return bytes(packed)
 
@@ -161,16 +155,12 @@ def _derive(table: TransitionTable) -> ModeTables:
         _pack(table, 1, copy_outlives_state=outlives),
     )
     kinds = _kinds(table)
-    kinds_after = bytes(
-        kinds[entry & STATE_MASK | changed << 4] for changed in (0, 1) for entry in packed[changed]
-    )
     return ModeTables(
         table=table,
         packed=packed,
-        packed_view=np.frombuffer(packed[0], dtype=np.uint8),
         both_view=np.frombuffer(packed[0] + packed[1], dtype=np.uint8),
         kinds=kinds,
-        kinds_after_view=np.frombuffer(kinds_after, dtype=np.uint8),
+        kinds_view=np.frombuffer(kinds, dtype=np.uint8),
         legal=_legal(table),
         copy_outlives_state=outlives,
     )

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from host_daemon.core.effects import PageIn, PageOut, Stage, StageKind
 from host_daemon.core.guest import Guest, Transfer
-from host_daemon.core.machine import Machine, kind_of
+from host_daemon.core.kinds import kind_of
+from host_daemon.core.machine import Machine
 from host_daemon.core.tables import DAMAGED, FLAGS, IN_TRANSIT, PRESERVED
 from shared.arch import STATE_MASK, USAGE_MASK, Event
 

@@ -117,7 +117,7 @@ class EssaServicer(essa_pb2_grpc.EssaServiceServicer):
 
     @reports_status
     async def Execute(self, _requests: Any, context: Any) -> None:
-        """Take in envelopes and answer; each is one turn of the loop, decoded to encoded."""
+        """Take in envelopes and answer; each is one turn of the loop, decoded to executed."""
         stream: OutcomeStream | None = None
         try:
             while isinstance(request := decoded(await context.read()), pb.ExecuteRequest):
@@ -128,7 +128,7 @@ class EssaServicer(essa_pb2_grpc.EssaServiceServicer):
                 commands = codec.commands_from_message(request)
                 ready = self._shell.execute(stream.session, commands, stream)
                 if ready:
-                    await stream.write(ready)
+                    await stream.send(ready)
             if stream is not None:
                 await stream.finish()
         except asyncio.CancelledError:

@@ -1,15 +1,15 @@
 """The two kinds of lasting connections: outcomes and discard faults, one writer each.
 
 Rules:
-- `push` and `end` are called on the loop and never block; the handler's coroutine, or one
-  task in its place, does the writing.
+- `push` and `end` are called on the loop and never block; of outcomes one task does the
+  writing, so that the handler takes in the next message while an answer is on its way.
 - What is pushed while a message is being written goes into the next one.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, Final
 
 import grpc
 
@@ -19,10 +19,14 @@ from shared.rpc import codec
 from shared.rpc.codec import Answered
 
 
+OUTBOX_MAX: Final = 256
+"""Outcomes that may wait for a peer that reads slowly before nothing more is taken from it."""
+
+
 class OutcomeStream:
     """One Execute stream. An OutcomeSink.
 
-    A handler makes it, writes what is known at once with `write`, and ends with `finish` or
+    A handler makes it, hands it what is known at once with `send`, and ends with `finish` or
     not, and `close`.
     """
 
@@ -32,7 +36,6 @@ class OutcomeStream:
         self._context = context
         self._handler = asyncio.current_task()
         self._outbox: list[Answered] = []
-        self._writing = False
         self._task: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
         session.streams[self] = None
@@ -41,8 +44,7 @@ class OutcomeStream:
         """Send an outcome with whatever else completes in this turn of the loop."""
         self._outbox.append((vcpu, number, outcome))
         self._changed.set()
-        if not self._writing and self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._write_outbox())
+        self._begin_writing()
 
     def released(self) -> None:
         """A command that was received here has been received again elsewhere."""
@@ -55,19 +57,12 @@ class OutcomeStream:
             assert self._handler is not None
             self._handler.cancel()
 
-    async def write(self, outcomes: list[Answered]) -> None:
-        """Send outcomes now, or leave them to the write that is under way."""
+    async def send(self, outcomes: list[Answered]) -> None:
+        """Send outcomes; waits only while too many of an earlier message are unsent."""
+        while self._task is not None and len(self._outbox) > OUTBOX_MAX:
+            await asyncio.wait([self._task])
         self._outbox += outcomes
-        if self._writing:
-            return
-        self._writing = True
-        try:
-            while self._outbox:
-                batch, self._outbox = self._outbox, []
-                for message in codec.messages_from_outcomes(batch):
-                    await self._context.write(message)
-        finally:
-            self._writing = False
+        self._begin_writing()
 
     async def finish(self) -> None:
         """Wait until everything that was received here is answered, here or elsewhere."""
@@ -76,7 +71,6 @@ class OutcomeStream:
             await self._changed.wait()
         if self._task is not None:
             await asyncio.wait([self._task])
-        await self.write([])
 
     async def close(self) -> None:
         """Nothing is written after this."""
@@ -87,9 +81,16 @@ class OutcomeStream:
             self._task.cancel()
             await asyncio.wait([self._task])
 
+    def _begin_writing(self) -> None:
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._write_outbox())
+
     async def _write_outbox(self) -> None:
         try:
-            await self.write([])
+            while self._outbox:
+                batch, self._outbox = self._outbox, []
+                for message in codec.messages_from_outcomes(batch):
+                    await self._context.write(message)
         except grpc.aio.InternalError:
             pass  # the peer is gone, and its handler is told by the library
         finally:
