@@ -18,7 +18,6 @@ from shared.commands import DiscardFault, Outcome
 from shared.rpc import codec
 from shared.rpc.codec import Answered
 
-
 OUTBOX_MAX: Final = 256
 """Outcomes that may wait for a peer that reads slowly before nothing more is taken from it."""
 
