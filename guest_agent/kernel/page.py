@@ -17,16 +17,20 @@ from typing import TYPE_CHECKING, Final
 from guest_agent.kernel.ports import Access
 
 if TYPE_CHECKING:
-    from guest_agent.kernel.memory import Vma
+    from guest_agent.kernel.mm import Vma
 
 PG_locked: Final = 1 << 0
 PG_error: Final = 1 << 1
+PG_referenced: Final = 1 << 2
 PG_uptodate: Final = 1 << 3
 PG_dirty: Final = 1 << 4
 PG_lru: Final = 1 << 5
+PG_active: Final = 1 << 6
 PG_reserved: Final = 1 << 11
 PG_private: Final = 1 << 12
 PG_writeback: Final = 1 << 13
+PG_compound: Final = 1 << 15
+PG_swapcache: Final = 1 << 16
 PG_state_change: Final = 1 << 20
 PG_discarded: Final = 1 << 21
 PG_writable: Final = 1 << 22
@@ -63,7 +67,11 @@ class SpinLock:
 
 @dataclass(frozen=True, slots=True)
 class Anonymous:
-    """What makes a page anonymous: its number, and the tag that it was a copy of at first."""
+    """The content of an anonymous page: its number, and the 32 bytes that it began with.
+
+    Those are a tag of what it is a copy of, or zeroes. The number stays with the content
+    through the swap device; a copy gets a number of its own.
+    """
 
     number: int
     copied: bytes
@@ -71,7 +79,12 @@ class Anonymous:
 
 @dataclass(slots=True, eq=False)
 class Page:
-    """struct page of one 4 KiB page frame of the guest."""
+    """struct page of one 4 KiB page frame of the guest.
+
+    mapping, index: of a file's page. anon_vma, index, anonymous: of an anonymous page.
+    private: the swap slot of a page with PG_swapcache. buffers: buffer heads, with
+    PG_private. head: the first page of the compound page that this is a tail of.
+    """
 
     pfn: int
     flags: int = 0
@@ -79,7 +92,11 @@ class Page:
     mapcount: int = 0
     mapping: Mapping | None = None
     index: int = 0
+    anon_vma: AnonVma | None = None
     anonymous: Anonymous | None = None
+    private: int = 0
+    buffers: int = 0
+    head: Page | None = None
     history: deque[str] = field(default_factory=lambda: deque(maxlen=HISTORY_MAX))
 
     def flag_names(self) -> str:
@@ -89,6 +106,8 @@ class Page:
     def describe(self) -> str:
         """One line for an oops or an integrity error."""
         where = "-" if self.mapping is None else f"file {self.mapping.number} index {self.index}"
+        if self.anonymous is not None:
+            where = f"anonymous {self.anonymous.number}"
         return (
             f"pfn {self.pfn} flags {self.flag_names()} count {self.count} "
             f"mapcount {self.mapcount} {where}"
@@ -96,11 +115,30 @@ class Page:
 
 
 @dataclass(slots=True, eq=False)
+class AnonVma:
+    """struct anon_vma: the vmas that may map an anonymous page of one family of forks."""
+
+    number: int
+    lock: SpinLock
+    vmas: list[Vma] = field(default_factory=list)
+
+
+@dataclass(slots=True, eq=False)
+class RwSemaphore:
+    """mmap_sem: readers, or one writer. number: for `accesses`."""
+
+    number: int
+    readers: int = 0
+    writer: int | None = None
+
+
+@dataclass(slots=True, eq=False)
 class Mapping:
     """struct address_space of one file.
 
     pages: the radix tree. dirty: its PAGECACHE_TAG_DIRTY, in the order of marking.
-    The file's page `index` is block `first_block + index` of disk `disk`.
+    The file's page `index` is block `first_block + index` of disk `disk`. page_count: i_size
+    in pages, None for a file that ends nowhere. mlocked: sticky; its pages stay stable.
     """
 
     number: int
@@ -111,6 +149,9 @@ class Mapping:
     pages: dict[int, Page] = field(default_factory=dict)
     dirty: dict[int, None] = field(default_factory=dict)
     i_mmap: list[Vma] = field(default_factory=list)
+    i_mmap_nonlinear: list[Vma] = field(default_factory=list)
+    page_count: int | None = None
+    mlocked: bool = False
 
     def block(self, index: int) -> tuple[int, int]:
         """(disk, block) of one of the file's pages."""

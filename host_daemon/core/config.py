@@ -13,6 +13,7 @@ from typing import Final, Protocol
 
 from shared.arch import Mode
 from shared.errors import InvalidRequestError
+from shared.protection import protection
 
 PAGE_COUNT_MAX: Final = 1 << 31
 """Pages of one guest; locations are 32 bits wide, and so are page numbers on the wire."""
@@ -31,19 +32,26 @@ class Choices(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class HostGuards:
-    """The host's protections, one switch each.
+    """The host's protections, one switch each."""
 
-    remove_access_before_read: reclaim takes the guest's access away first and reads the
-      change bit then. Off: it reads the bit first, and a store in between is lost (R45).
-    slot_generation: an entry of a release list frees the copy that it names and nothing
-      newer. Off: it frees whatever copy its page has by now (R42).
-    discard_clears_change_bit: a discard clears R and C of the storage key. Off: a discarded
-      page still reads as changed, which the guest takes for data (R50).
-    """
-
-    remove_access_before_read: bool = True
-    slot_generation: bool = True
-    discard_clears_change_bit: bool = True
+    remove_access_before_read: bool = protection(
+        "R45",
+        "reclaim._next_stage",
+        "KVM: invalidate, then read the key",
+        "reclaim takes the guest's access away before it reads the change bit",
+    )
+    slot_generation: bool = protection(
+        "R42",
+        "release._free_named",
+        "KVM: only what is still swapped out and unused",
+        "an entry of a release list frees the copy that it names and nothing newer",
+    )
+    discard_clears_change_bit: bool = protection(
+        "R50",
+        "reclaim._discard",
+        "this project",
+        "a discard clears R and C, which the guest would take for data",
+    )
 
 
 def _bound(name: str, value: int, low: int, high: int) -> None:
