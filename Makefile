@@ -45,6 +45,7 @@ proto: $(STAMP)
 
 docs: $(STAMP)
 	$(BIN)/python -m host_daemon.core.describe > docs/STATES.md
+	$(BIN)/python -m race_explorer.catalogue > docs/RACES.md
 
 fmt: $(STAMP)
 	$(BIN)/ruff format .
