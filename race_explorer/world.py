@@ -353,7 +353,10 @@ class SimWorld:
     def _disk_errors(self) -> list[str]:
         """Blocks on the disk that hold what no load may see."""
         errors = []
+        disks = {mapping.disk for mapping in self.kernel.mappings.values()}
         for key, (data, repeat) in sorted(self.store.blocks.items()):
+            if key[0] not in disks:
+                continue  # the swap device and the like, checked when they are read
             seen = parse_tag(data)
             legal = self.kernel.ledger.legal(key)
             if repeat != TAGS_PER_PAGE or seen is None or seen[:2] != key or seen[2] not in legal:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from guest_agent.kernel.content import TAG_SIZE, LoadTicket, parse_tag
+from guest_agent.kernel.content import ANONYMOUS_DISK, TAG_SIZE, BlockKey, LoadTicket, parse_tag
 from guest_agent.kernel.page import Page
 from shared.commands import LoadOutcome, Outcome
 
@@ -39,14 +39,40 @@ def report(kernel: Kernel, page: Page, what: str) -> None:
         kernel.on_integrity_error(error)
 
 
+def content_key(page: Page) -> BlockKey | None:
+    """Whose content a page holds: its file's block, or its own; None if it is nobody's."""
+    if page.anonymous is not None:
+        return ANONYMOUS_DISK, page.anonymous.number
+    return None if page.mapping is None else page.mapping.block(page.index)
+
+
+def is_current(page: Page) -> bool:
+    """Whether what the page holds is what its key stands for: not so once it is truncated."""
+    if page.anonymous is not None:
+        return True
+    return page.mapping is not None and page.mapping.pages.get(page.index) is page
+
+
 def check_loaded(
-    kernel: Kernel, page: Page, ticket: LoadTicket, outcome: Outcome, *, tags: int
+    kernel: Kernel,
+    page: Page,
+    ticket: LoadTicket,
+    outcome: Outcome,
+    *,
+    tags: int,
+    copied: bytes | None = None,
 ) -> int | None:
     """Check what a load or a transfer saw; the version, or None after reporting an error.
 
-    tags: how many 32-byte tags were read; all must be the same one.
+    tags: how many 32-byte tags were read; all must be the same one. copied: what stands for
+    version 0 of an anonymous page.
     """
     disk, block = ticket.key
+    if copied is not None and outcome == LoadOutcome(copied, tags):
+        if kernel.ledger.end_load(ticket, 0):
+            return 0
+        report(kernel, page, f"anonymous page {block} lost stores, legal were {ticket.legal}")
+        return None
     if not isinstance(outcome, LoadOutcome):
         report(kernel, page, f"load of disk {disk} block {block} ended in {outcome}")
         return None
@@ -64,7 +90,7 @@ def check_loaded(
             f"expected disk {disk} block {block}, found disk {seen[0]} block {seen[1]}",
         )
         return None
-    if not kernel.ledger.end_load(ticket, seen[2]):
+    if not kernel.ledger.end_load(ticket, seen[2], current=is_current(page)):
         report(
             kernel,
             page,

@@ -27,6 +27,11 @@ TAGS_PER_PAGE: Final = PAGE_SIZE // TAG_SIZE
 ANONYMOUS_DISK: Final = 0
 """Stands for memory that is on no disk: the block is the anonymous page's number."""
 
+SWAP_DISK: Final = 2
+"""The guest's swap device; its blocks are slots, from 1, and hold anonymous pages' content."""
+DMA_DISK: Final = 3
+"""Stands for a device that moves data into and out of users' pages."""
+
 BlockKey = tuple[int, int]
 """(disk, block)."""
 
@@ -114,12 +119,15 @@ class Ledger:
         block = self._block(key)
         return LoadTicket(key, tuple(block.legal), block.next_version)
 
-    def end_load(self, ticket: LoadTicket, seen: int) -> bool:
+    def end_load(self, ticket: LoadTicket, seen: int, *, current: bool = True) -> bool:
         """Whether `seen` was legal at any moment of the load.
 
-        With no store under way, what was seen is from now on the only legal version.
+        With no store under way, what was seen is from now on the only legal version. current:
+        False for a page that is the file's no longer: it holds any version that there was.
         """
         block = self._blocks[ticket.key]
+        if not current:
+            return seen < block.next_version
         newer = ticket.next_version <= seen < block.next_version
         if not newer and seen not in ticket.legal:
             return False

@@ -18,6 +18,7 @@ from guest_agent.kernel.page import (
     PG_dirty,
     PG_discarded,
     PG_private,
+    PG_swapcache,
     PG_writeback,
     reads,
     writes,
@@ -25,6 +26,7 @@ from guest_agent.kernel.page import (
 from guest_agent.kernel.page_alloc import put_page
 from guest_agent.kernel.page_lock import lock_page, unlock_page
 from guest_agent.kernel.rmap import unmap_all
+from guest_agent.kernel.swap_cache import delete_from_swap_cache
 from shared.arch import PAGE_SHIFT
 from shared.commands import Command, DiscardFault, FaultPending, Outcome
 
@@ -40,10 +42,12 @@ async def discard_page(cpu: Cpu, page: Page) -> None:
     # RACE(concurrent-discard-faults): two vCPUs come here for one page; whoever sets
     # PG_discarded removes it. The bit is set before the unmapping, so that nobody maps a
     # page behind unmap_all's back and makes it volatile again.
-    already = await cpu.test_and_set_flag(page, PG_discarded)
+    early = cpu.kernel.guards.discarded_before_unmap
+    already = early and await cpu.test_and_set_flag(page, PG_discarded)
     await cpu.point("page.mapcount", reads("mapcount", page.pfn))
     if page.mapcount:
         await unmap_all(cpu, page)
+    already = already or (not early and await cpu.test_and_set_flag(page, PG_discarded))
     if not already or not cpu.kernel.guards.test_set_discarded:
         await _remove_discarded(cpu, page)
     await unlock_page(cpu, page)
@@ -56,6 +60,10 @@ async def _remove_discarded(cpu: Cpu, page: Page) -> None:
     flags = await cpu.read_flags(page)
     if flags & (PG_writeback | PG_dirty | PG_private):
         raise KernelBug(f"discard of a page in use: {page.describe()}")
+    if flags & PG_swapcache:
+        await delete_from_swap_cache(cpu, page)
+        _discarded(cpu, page)
+        return
     mapping = page.mapping
     if mapping is None:
         raise KernelBug(f"discard of a page without mapping: {page.describe()}")
@@ -63,10 +71,14 @@ async def _remove_discarded(cpu: Cpu, page: Page) -> None:
     await cpu.point("page_tree.delete", writes("page_tree", mapping.number))
     kernel.forget(mapping, page)
     await cpu.spin_unlock(mapping.tree_lock, "tree_unlock")
-    kernel.statistics.pages_discarded += 1
-    page.history.append(f"vcpu{cpu.number} discarded")
+    _discarded(cpu, page)
     if await cpu.put_page_testzero(page):
         raise KernelBug(f"discard without a reference: {page.describe()}")
+
+
+def _discarded(cpu: Cpu, page: Page) -> None:
+    cpu.kernel.statistics.pages_discarded += 1
+    page.history.append(f"vcpu{cpu.number} discarded")
 
 
 async def get_page_if_present(cpu: Cpu, page: Page) -> bool:
@@ -88,6 +100,7 @@ async def do_discard_fault(cpu: Cpu, fault: DiscardFault) -> None:
     """
     kernel = cpu.kernel
     page = kernel.mem_map[fault.address >> PAGE_SHIFT]
+    page = page.head or page  # a compound page has its count in the first one
     kernel.statistics.discard_faults += 1
     if not kernel.guards.fault_irqs_off:
         cpu.irq_off -= 1

@@ -100,9 +100,9 @@ class Guards:
     )
     fixup_user_copy: bool = protection(
         "R41",
-        "uaccess.copy_from_user",
+        "filemap.kernel_load",
         "v4",
-        "a discard fault on the kernel's side of a user copy ends the copy instead of repeating it",
+        "a discard fault on the kernel's operand of a copy ends the copy instead of repeating it",
     )
 
     # Writable ptes and the change bit.
@@ -220,7 +220,7 @@ class Guards:
     )
     unlock_before_discard: bool = protection(
         "R26",
-        "fault.do_no_page",
+        "swapin.do_swap_page",
         "v7",
         "a fault that holds the page lock gives it up before it discards the page",
     )
@@ -229,12 +229,6 @@ class Guards:
         "cow.copy_page",
         "1/6",
         "copy-on-write makes the old page stable before it reads it",
-    )
-    stable_reuse: bool = protection(
-        "R25",
-        "cow.do_wp_page",
-        "v5",
-        "a shared page is made stable before its pte becomes writable and dirty",
     )
     mlock_marks_mapping: bool = protection(
         "R31",
@@ -349,7 +343,6 @@ SEED: Final = FIXED.without(
     "writeback_reference",
     "discard_list_irq_safe",
     "fork_checks_discarded",
-    "stable_reuse",
     "unmap_takes_lock",
     "fixup_user_copy",
     "free_keeps_irq_state",

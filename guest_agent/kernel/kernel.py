@@ -13,19 +13,27 @@ from enum import StrEnum
 
 import numpy as np
 
-from guest_agent.kernel import vmscan
+from guest_agent.kernel import verify, vmscan
 from guest_agent.kernel.checked import IntegrityError
 from guest_agent.kernel.content import TAG_SIZE, TAGS_PER_PAGE, Ledger
 from guest_agent.kernel.cpu import Cpu, Interrupt, KernelBug
 from guest_agent.kernel.discard import do_discard_fault
-from guest_agent.kernel.filemap import get_uptodate_page, kernel_load
-from guest_agent.kernel.grace import CallFunction, GracePeriod
+from guest_agent.kernel.grace import Grace, GracePeriod, make_grace
 from guest_agent.kernel.guards import FIXED, Guards
-from guest_agent.kernel.lru import Lru
-from guest_agent.kernel.memory import Mm, Pte
-from guest_agent.kernel.page import Mapping, Page, PG_reserved, SpinLock, reads, writes
-from guest_agent.kernel.page_alloc import put_page
+from guest_agent.kernel.lru import LruKind, make_lru
+from guest_agent.kernel.mm import Mm, Pte
+from guest_agent.kernel.page import (
+    AnonVma,
+    Mapping,
+    Page,
+    PG_reserved,
+    RwSemaphore,
+    SpinLock,
+    reads,
+    writes,
+)
 from guest_agent.kernel.ports import Disk, Link, Schedule
+from guest_agent.kernel.swap_cache import Swap
 from shared.arch import InterruptionCode, Orc
 from shared.commands import (
     ESSA_ARRAY_MAX,
@@ -50,13 +58,21 @@ class Hints(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class KernelConfig:
-    """page_count: 4 KiB pages of the guest. cache_limit: pages the page cache may hold, or None."""
+    """page_count: 4 KiB pages of the guest. cache_limit: pages the page cache may hold, or None.
+
+    swap_pages: of the guest's own swap device. minor_faults: patch 4/6, by which a fault on a
+    page that is in the cache changes no state. grace: the variant of the discarded list.
+    """
 
     page_count: int
     vcpu_count: int = 1
     hints: Hints = Hints.VOLATILE
     guards: Guards = FIXED
     cache_limit: int | None = None
+    swap_pages: int = 0
+    minor_faults: bool = False
+    lru: LruKind | None = None
+    grace: Grace = Grace.CALL
 
 
 @dataclass(slots=True)
@@ -67,12 +83,15 @@ class Statistics:
     cache_misses: int = 0
     disk_reads: int = 0
     disk_writes: int = 0
+    swap_reads: int = 0
+    swap_writes: int = 0
     minor_faults: int = 0
     major_faults: int = 0
     discard_faults: int = 0
     pages_discarded: int = 0
     made_volatile: int = 0
     stable_failed: int = 0
+    signals: int = 0
     integrity_errors: int = 0
     essa: list[int] = field(default_factory=lambda: [0] * 8)
 
@@ -115,10 +134,13 @@ class Kernel:
             page.flags, page.count = PG_reserved, 1
         # Last in, first out, as the per-CPU lists of hot pages are; low pfns first at boot.
         self.free_list: list[Page] = self.mem_map[: RESERVED_PAGES - 1 : -1]
-        self.lru = Lru(self._new_lock())
-        self.grace: GracePeriod = CallFunction()
+        plain = LruKind.TWO_LISTS if config.cache_limit is None else LruKind.PLAIN
+        self.lru = make_lru(config.lru or plain, self._new_lock())
+        self.grace: GracePeriod = make_grace(config.grace, config.vcpu_count)
         self.nrpages = 0
         self.mappings: dict[int, Mapping] = {}
+        self.mms: list[Mm] = []
+        self.swap = Swap(config.swap_pages, self._new_lock(), self._new_lock())
         self.arrived_faults: dict[int, DiscardFault] = {}
         self._taken_faults = 0
 
@@ -170,7 +192,13 @@ class Kernel:
     def new_mm(self) -> Mm:
         """An empty address space."""
         self._mms += 1
-        return Mm(self._mms, self._new_lock())
+        mm = Mm(self._mms, self._new_lock(), RwSemaphore(self._mms))
+        self.mms.append(mm)
+        return mm
+
+    def new_anon_vma(self) -> AnonVma:
+        """An anon_vma without vmas."""
+        return AnonVma(self._new_lock())
 
     def new_anonymous(self) -> int:
         """A number for the content of an anonymous page."""
@@ -251,35 +279,16 @@ class Kernel:
     # Memory pressure.
 
     async def try_to_free_pages(self, cpu: Cpu) -> None:
-        """Free discarded pages whose grace period is over, else one page of the cache."""
+        """Free discarded pages whose grace period is over, else one page of the LRU lists."""
         if not await self.grace.reclaim(cpu):
-            await self.shrink_cache(cpu)
+            await vmscan.try_to_free_pages(cpu)
 
     async def shrink_cache(self, cpu: Cpu) -> bool:
-        """Free the least recently used page of the cache that can be freed."""
+        """Free the least recently used page of the page cache that can be freed."""
         return await vmscan.shrink_cache(cpu)
 
     # The end of a run.
 
     async def verify(self, cpu: Cpu, share: int = 0, shares: int = 1) -> int:
-        """Compare whole every page that is cached, and every block that was ever stored to.
-
-        What is not cached any more is read from the disk; a block belongs to the last file
-        that begins at or before it. share, shares: several vCPUs may each do a part.
-        Returns how many were compared.
-        """
-        wanted = {m.number: set(m.pages) for m in self.mappings.values()}
-        for disk, block in self.ledger.stored():
-            files = [m for m in self.mappings.values() if m.disk == disk and m.first_block <= block]
-            owner = max(files, key=lambda m: m.first_block, default=None)
-            if owner is not None:
-                wanted[owner.number].add(block - owner.first_block)
-        compared = 0
-        for number, indexes in wanted.items():
-            mapping = self.mappings[number]
-            for index in sorted(indexes)[share::shares]:
-                page, _ = await get_uptodate_page(cpu, mapping, index)
-                await kernel_load(cpu, page, mapping, index, tags=TAGS_PER_PAGE)
-                await put_page(cpu, page)
-                compared += 1
-        return compared
+        """Compare what the guest holds with what it should hold; see `verify`."""
+        return await verify.verify(self, cpu, share, shares)

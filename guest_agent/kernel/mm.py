@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from guest_agent.kernel.page import Anonymous, AnonVma, Mapping, Page, RwSemaphore, SpinLock
+from guest_agent.kernel.page import AnonVma, Anonymous, Mapping, Page, RwSemaphore, SpinLock
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,8 @@ class Vma:
     """struct vm_area_struct. start: a page address. mapping None: anonymous memory.
 
     shared: MAP_SHARED; otherwise MAP_PRIVATE, and a write breaks copy-on-write. locked:
-    VM_LOCKED. nonlinear: VM_NONLINEAR. anon_vma: once it has an anonymous page.
+    VM_LOCKED. nonlinear: VM_NONLINEAR; placed: what remap_file_pages put
+    where, for the checker. anon_vma: once it may have an anonymous page.
     """
 
     mm: Mm
@@ -74,6 +75,7 @@ class Vma:
     locked: bool = False
     nonlinear: bool = False
     anon_vma: AnonVma | None = None
+    placed: dict[int, int] = field(default_factory=dict)
 
     @property
     def file(self) -> Mapping:
@@ -95,3 +97,7 @@ class Vma:
     def index(self, address: int) -> int:
         """linear_page_index: the page behind a page address."""
         return self.pgoff + address - self.start
+
+    def expected_index(self, address: int) -> int:
+        """The page that the program has put behind a page address."""
+        return self.placed.get(address, self.index(address))

@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from guest_agent.kernel.ports import Access
+from shared.arch import Orc
 
 if TYPE_CHECKING:
     from guest_agent.kernel.mm import Vma
@@ -84,6 +85,8 @@ class Page:
     mapping, index: of a file's page. anon_vma, index, anonymous: of an anonymous page.
     private: the swap slot of a page with PG_swapcache. buffers: buffer heads, with
     PG_private. head: the first page of the compound page that this is a tail of.
+    For the checker alone, read and written at no point: last_essa: the last ESSA and the
+    state it found. state_changer: the vCPU that holds PG_state_change.
     """
 
     pfn: int
@@ -97,6 +100,8 @@ class Page:
     private: int = 0
     buffers: int = 0
     head: Page | None = None
+    last_essa: tuple[Orc, int] | None = None
+    state_changer: int | None = None
     history: deque[str] = field(default_factory=lambda: deque(maxlen=HISTORY_MAX))
 
     def flag_names(self) -> str:
@@ -118,7 +123,6 @@ class Page:
 class AnonVma:
     """struct anon_vma: the vmas that may map an anonymous page of one family of forks."""
 
-    number: int
     lock: SpinLock
     vmas: list[Vma] = field(default_factory=list)
 
@@ -138,7 +142,9 @@ class Mapping:
 
     pages: the radix tree. dirty: its PAGECACHE_TAG_DIRTY, in the order of marking.
     The file's page `index` is block `first_block + index` of disk `disk`. page_count: i_size
-    in pages, None for a file that ends nowhere. mlocked: sticky; its pages stay stable.
+    in pages, None for a file that ends nowhere. truncate_count: grows
+    with every truncate. mlocked: sticky; its pages stay stable. i_sem: the vCPU that writes
+    to the file, or truncates it.
     """
 
     number: int
@@ -151,7 +157,9 @@ class Mapping:
     i_mmap: list[Vma] = field(default_factory=list)
     i_mmap_nonlinear: list[Vma] = field(default_factory=list)
     page_count: int | None = None
+    truncate_count: int = 0
     mlocked: bool = False
+    i_sem: int | None = None
 
     def block(self, index: int) -> tuple[int, int]:
         """(disk, block) of one of the file's pages."""

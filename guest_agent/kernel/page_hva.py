@@ -12,7 +12,7 @@ Models: mm/page_hva.c of the "page host virtual assist" series, 2005-12-16
 
 from __future__ import annotations
 
-from guest_agent.kernel.cpu import Cpu
+from guest_agent.kernel.cpu import Cpu, KernelBug
 from guest_agent.kernel.page import (
     Page,
     PG_dirty,
@@ -21,6 +21,7 @@ from guest_agent.kernel.page import (
     PG_private,
     PG_reserved,
     PG_state_change,
+    PG_swapcache,
     PG_uptodate,
     PG_writable,
     PG_writeback,
@@ -28,7 +29,7 @@ from guest_agent.kernel.page import (
 )
 from shared.arch import STATE_MASK, VZ, Orc
 
-_BLOCKING_FLAGS = PG_dirty | PG_reserved | PG_writeback | PG_locked | PG_private | PG_discarded
+_BLOCKING_FLAGS = PG_dirty | PG_reserved | PG_writeback | PG_locked | PG_discarded
 
 
 def is_discarded(state: int) -> bool:
@@ -48,7 +49,14 @@ async def make_stable(cpu: Cpu, page: Page) -> bool:
         # RACE(make-stable-overtakes): a make_volatile that has read its conditions will
         # issue its ESSA; waiting here puts ours after it.
         await cpu.wait_flag_clear(page, PG_state_change, "make_stable.wait")
-    return not is_discarded(await cpu.essa(Orc.SET_STABLE_IF_RESIDENT, page))
+    if cpu.kernel.guards.stable_if_resident:
+        return not is_discarded(await cpu.essa(Orc.SET_STABLE_IF_RESIDENT, page))
+    # RACE(test-then-set): the host discards the page between the two, and setting it stable
+    # makes an empty page of it (R3).
+    if is_discarded(await cpu.essa(Orc.GET_STATE, page)):
+        return False
+    await cpu.essa(Orc.SET_STABLE, page)
+    return True
 
 
 async def make_volatile(cpu: Cpu, page: Page, offset: int) -> None:
@@ -61,12 +69,22 @@ async def make_volatile(cpu: Cpu, page: Page, offset: int) -> None:
     kernel = cpu.kernel
     if not kernel.volatile_hints or await cpu.read_flags(page) & PG_discarded:
         return
-    if kernel.guards.state_change and await cpu.test_and_set_flag(page, PG_state_change):
+    if kernel.guards.state_change and not await _try_state_change(cpu, page):
         return
     if await _discardable(cpu, page, offset):
         await _set_volatile(cpu, page, writable=bool(await cpu.read_flags(page) & PG_writable))
     if kernel.guards.state_change:
         await cpu.clear_flag(page, PG_state_change)
+
+
+async def _try_state_change(cpu: Cpu, page: Page) -> bool:
+    """TestSetPageStateChange; whoever loses leaves the page as it is."""
+    if not cpu.kernel.guards.state_change_trylock:
+        # RACE(interrupted-holder): an interrupt that waits here for the vCPU that it has
+        # interrupted waits for ever (R22).
+        await cpu.wait_and_set_flag(page, PG_state_change, "make_volatile.wait")
+        return True
+    return not await cpu.test_and_set_flag(page, PG_state_change)
 
 
 async def _set_volatile(cpu: Cpu, page: Page, *, writable: bool) -> None:
@@ -78,9 +96,9 @@ async def _set_volatile(cpu: Cpu, page: Page, *, writable: bool) -> None:
 async def _discardable(cpu: Cpu, page: Page, offset: int) -> bool:
     """The ten conditions, as the separate loads that they are.
 
-    1 reserved 2 dirty 3 writeback 4 locked 6 no mapping 7 not uptodate 8 private
-    9 discarded 10 mapcount != count - offset; condition 5, anonymous, is read from the
-    mapping as well.
+    1 reserved 2 dirty 3 writeback 4 locked 5 anonymous, unless in the swap cache 6 no
+    mapping, or one that mlock has marked 7 not uptodate 8 private 9 discarded
+    10 mapcount != count - offset.
     """
     guards = cpu.kernel.guards
     if not guards.flags_after_counts and not await _flags_allow(cpu, page):
@@ -98,12 +116,16 @@ async def _discardable(cpu: Cpu, page: Page, offset: int) -> bool:
 
 async def _flags_allow(cpu: Cpu, page: Page) -> bool:
     flags = await cpu.read_flags(page)
-    return not flags & _BLOCKING_FLAGS and bool(flags & PG_uptodate)
+    blocking = _BLOCKING_FLAGS | (PG_private if cpu.kernel.guards.private_blocks else 0)
+    return not flags & blocking and bool(flags & PG_uptodate)
 
 
 async def _has_mapping(cpu: Cpu, page: Page) -> bool:
-    await cpu.point("page.mapping", reads("mapping", page.pfn))
-    return page.mapping is not None
+    """A file that mlock has not marked, or the swap cache, has the content."""
+    await cpu.point("page.mapping", reads("mapping", page.pfn), reads("mlocked"))
+    if page.anonymous is not None:
+        return bool(await cpu.read_flags(page) & PG_swapcache)
+    return page.mapping is not None and not page.mapping.mlocked
 
 
 async def _counts_agree(cpu: Cpu, page: Page, offset: int) -> bool:
@@ -116,6 +138,8 @@ async def _counts_agree(cpu: Cpu, page: Page, offset: int) -> bool:
     await cpu.point("page.mapcount", reads("mapcount", page.pfn))
     mapcount = page.mapcount
     await cpu.point("page.count", reads("count", page.pfn))
+    if mapcount > page.count - offset and not cpu.kernel.guards.tolerant_compare:
+        raise KernelBug(f"BUG_ON(mapcount {mapcount} > count - {offset}): {page.describe()}")
     return mapcount == page.count - offset
 
 
@@ -135,7 +159,7 @@ async def check_write(cpu: Cpu, page: Page, *, writable: bool, offset: int = 2) 
     if not await cpu.read_flags(page) & PG_writable:
         if await _discardable(cpu, page, offset):
             await _set_volatile(cpu, page, writable=True)
-        else:
+        elif kernel.guards.check_write_stable:
             await cpu.essa(Orc.SET_STABLE_IF_RESIDENT, page)
         await cpu.set_flag(page, PG_writable)
     await cpu.clear_flag(page, PG_state_change)

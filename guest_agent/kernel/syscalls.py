@@ -7,17 +7,26 @@ from __future__ import annotations
 
 from guest_agent.kernel.cpu import Cpu
 from guest_agent.kernel.filemap import sys_read, sys_write
-from guest_agent.kernel.memory import Mm, Vma, user_access, zap_page_range
+from guest_agent.kernel.fork import sys_exit, sys_fork
+from guest_agent.kernel.fremap import sys_remap_file_pages
+from guest_agent.kernel.mm import Mm
+from guest_agent.kernel.mmap import sys_mmap, sys_munmap
+from guest_agent.kernel.mprotect import sys_mprotect
 from guest_agent.kernel.msync import sys_msync
-from guest_agent.kernel.page import Mapping, reads, writes
+from guest_agent.kernel.page import Mapping
+from guest_agent.kernel.uaccess import user_access
 from guest_agent.kernel.writeback import sync_mapping
 
 __all__ = [
+    "sys_exit",
+    "sys_fork",
     "sys_fsync",
     "sys_mmap",
+    "sys_mprotect",
     "sys_msync",
     "sys_munmap",
     "sys_read",
+    "sys_remap_file_pages",
     "sys_sync",
     "sys_write",
     "user_load",
@@ -36,51 +45,11 @@ async def sys_sync(cpu: Cpu) -> None:
         await sync_mapping(cpu, mapping)
 
 
-async def sys_mmap(
-    cpu: Cpu,
-    mm: Mm,
-    mapping: Mapping,
-    index: int,
-    count: int,
-    *,
-    writable: bool,
-    shared: bool = True,
-) -> Vma:
-    """mmap(2), MAP_SHARED or MAP_PRIVATE: `count` pages of the file from page `index`."""
-    vma = Vma(mm, mapping, mm.next_address, index, count, writable, shared)
-    mm.next_address += count
-    mm.vmas.append(vma)
-    await cpu.wait_until(
-        lambda: mapping.i_mmap_lock.holder is None,
-        "i_mmap.add",
-        reads("lock", mapping.i_mmap_lock.number),
-        writes("i_mmap", mapping.number),
-    )
-    mapping.i_mmap.append(vma)
-    return vma
+async def user_load(cpu: Cpu, mm: Mm, address: int) -> bool:
+    """A user program loads from a page of its address space; False if it gets a signal."""
+    return await user_access(cpu, mm, address, write=False)
 
 
-async def sys_munmap(cpu: Cpu, mm: Mm, vma: Vma) -> None:
-    """munmap(2) of a whole vma: unmap its pages, then unlink it from the file."""
-    await zap_page_range(cpu, vma)
-    mapping = vma.mapping
-    await cpu.wait_until(
-        lambda: mapping.i_mmap_lock.holder is None,
-        "i_mmap.del",
-        reads("lock", mapping.i_mmap_lock.number),
-        writes("i_mmap", mapping.number),
-    )
-    mapping.i_mmap.remove(vma)
-    mm.vmas.remove(vma)
-    for address in range(vma.start, vma.start + vma.page_count):
-        mm.ptes.pop(address, None)
-
-
-async def user_load(cpu: Cpu, mm: Mm, address: int) -> None:
-    """A user program loads from a page of its address space."""
-    await user_access(cpu, mm, address, write=False)
-
-
-async def user_store(cpu: Cpu, mm: Mm, address: int) -> None:
-    """A user program stores over a page of its address space."""
-    await user_access(cpu, mm, address, write=True)
+async def user_store(cpu: Cpu, mm: Mm, address: int) -> bool:
+    """A user program stores over a page of its address space; False if it gets a signal."""
+    return await user_access(cpu, mm, address, write=True)

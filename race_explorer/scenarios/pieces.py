@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from guest_agent.kernel.cpu import Cpu
 from guest_agent.kernel.discard import end_translation, storage_access
-from guest_agent.kernel.memory import Mm
+from guest_agent.kernel.mm import Mm
 from guest_agent.kernel.page import Mapping, Page
 from guest_agent.kernel.syscalls import sys_mmap, user_load
 from race_explorer.world import SimWorld

@@ -16,7 +16,7 @@ from __future__ import annotations
 from guest_agent.kernel.cpu import Cpu
 from guest_agent.kernel.guards import Guards
 from guest_agent.kernel.kernel import KernelConfig
-from guest_agent.kernel.memory import store_through_pte
+from guest_agent.kernel.uaccess import store_through_pte
 from guest_agent.kernel.page_alloc import put_page
 from guest_agent.kernel.page_cache import find_get_page
 from guest_agent.kernel.page_hva import check_write
