@@ -3,6 +3,7 @@
 Rules:
 - A read moves the block into the page by a device store, a write moves the page to the
   block by a device load; then the completion interrupt comes to the request's vCPU.
+- DMA_DISK has no blocks: what it is sent is gone, what it delivers came with the request.
 - The same coroutine runs over a file and the gRPC link, and in the race explorer.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from guest_agent.kernel.content import DMA_DISK
 from guest_agent.kernel.kernel import Kernel
 from guest_agent.kernel.ports import DiskRequest, DiskResult, Link
 from shared.arch import PAGE_SIZE
@@ -37,9 +39,10 @@ async def transfer(link: Link, store: BlockStore, issuer: int, request: DiskRequ
         outcome = await link.call(issuer, DeviceLoad(request.pfn, 0, PAGE_SIZE))
         if not isinstance(outcome, LoadOutcome):
             return DiskResult(b"", 0, failed=True)
-        await store.write(request.disk, request.block, (outcome.data, outcome.repeat))
+        if request.disk != DMA_DISK:
+            await store.write(request.disk, request.block, (outcome.data, outcome.repeat))
         return DiskResult(outcome.data, outcome.repeat)
-    data, repeat = await store.read(request.disk, request.block)
+    data, repeat = request.content or await store.read(request.disk, request.block)
     failed = await link.call(issuer, DeviceStore(request.pfn, 0, data, repeat)) != DONE
     return DiskResult(data, repeat, failed=failed)
 

@@ -1,33 +1,56 @@
 """PG_dirty, its tag in the page tree, and PG_uptodate with the change bit.
 
-Models: mm/page-writeback.c of Linux 2.6.15; SetPageUptodate of include/asm-s390/pgtable.h
-with patch 6/6.
+Models: mm/page-writeback.c of Linux 2.6.15 (set_page_dirty, set_page_dirty_lock);
+SetPageUptodate of include/asm-s390/pgtable.h with patch 6/6.
+DEVIATION: pages in the swap cache have no tag; nothing searches the swap cache for dirty ones.
 """
 
 from __future__ import annotations
 
 from guest_agent.kernel.cpu import Cpu
-from guest_agent.kernel.page import Page, PG_dirty, PG_uptodate, PG_writeback, reads, writes
+from guest_agent.kernel.page import (
+    Page,
+    PG_dirty,
+    PG_swapcache,
+    PG_uptodate,
+    PG_writeback,
+    reads,
+    writes,
+)
+from guest_agent.kernel.page_lock import lock_page, unlock_page
 
 PAGE_DEFAULT_KEY = 0
 """What page_clear_dirty writes: ACC, F, R and C all zero."""
 
 
 async def set_page_dirty(cpu: Cpu, page: Page) -> None:
-    """PG_dirty first, then the tag by which writeback finds the page."""
+    """PG_dirty first, then the tag by which writeback finds a file's page."""
     if await cpu.test_and_set_flag(page, PG_dirty):
         return
     mapping = page.mapping
     if mapping is None:
-        return  # truncated meanwhile: nothing to write back
+        return  # in the swap cache, or truncated meanwhile: nothing to write back
     await cpu.wait_until(
         lambda: mapping.tree_lock.holder is None,
         "page_tree.tag",
         reads("lock", mapping.tree_lock.number),
         writes("page_tree", mapping.number),
     )
-    if page.mapping is mapping:
+    if mapping.pages.get(page.index) is page:
         mapping.dirty[page.index] = None
+
+
+async def set_page_dirty_lock(cpu: Cpu, page: Page) -> None:
+    """set_page_dirty for who holds nothing but a reference; may sleep.
+
+    The page lock keeps truncate and reclaim away from the page's place: a page without one,
+    truncated or anonymous without a slot, is left alone. (add_to_swap dirties the latter.)
+    """
+    await lock_page(cpu, page)
+    await cpu.point("page.mapping", reads("mapping", page.pfn))
+    if page.mapping is not None or await cpu.read_flags(page) & PG_swapcache:
+        await set_page_dirty(cpu, page)
+    await unlock_page(cpu, page)
 
 
 async def clear_page_dirty_for_io(cpu: Cpu, page: Page) -> bool:

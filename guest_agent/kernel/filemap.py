@@ -3,17 +3,24 @@
 Rules:
 - The kernel touches the content of a page only while it holds a reference taken before the
   page was made stable; a discard fault in kernel mode is a bug of the kernel.
+- Who changes a file's size, or writes to it by a system call, holds its i_sem.
 
-Models: do_generic_mapping_read and generic_file_buffered_write of mm/filemap.c, Linux 2.6.15.
+Models: do_generic_mapping_read and generic_file_buffered_write of mm/filemap.c, Linux 2.6.15;
+the fixup of user copies of the 2006-09 version.
 """
 
 from __future__ import annotations
 
+from typing import Final
+
+from guest_agent.kernel.buffers import create_empty_buffers
 from guest_agent.kernel.checked import check_loaded, report
 from guest_agent.kernel.content import TAG_SIZE, TAGS_PER_PAGE, tag
 from guest_agent.kernel.cpu import Cpu, KernelBug
 from guest_agent.kernel.dirty import set_page_dirty, set_page_uptodate
-from guest_agent.kernel.page import Mapping, Page, PG_error, PG_uptodate
+from guest_agent.kernel.discard import storage_access
+from guest_agent.kernel.oops import check_outcome
+from guest_agent.kernel.page import Mapping, Page, PG_error, PG_uptodate, reads, writes
 from guest_agent.kernel.page_alloc import put_page
 from guest_agent.kernel.page_cache import (
     LOOKUP_ROUNDS_MAX,
@@ -24,39 +31,105 @@ from guest_agent.kernel.page_cache import (
 from guest_agent.kernel.page_lock import lock_page, unlock_page, wait_on_page_locked
 from guest_agent.kernel.ports import DiskRequest, DiskResult, Vcpu
 from shared.arch import PAGE_SIZE
-from shared.commands import DONE, FaultPending, Load, LoadOutcome, Store
+from shared.commands import FaultPending, Load, LoadOutcome, Outcome, Store
+
+COPY_ROUNDS_MAX: Final = 8
+"""Discard faults in a row, all of them handled, after which a copy counts as never ending."""
 
 
-async def kernel_load(cpu: Cpu, page: Page, mapping: Mapping, index: int, *, tags: int) -> bytes:
-    """The kernel reads `tags` tags of a page that it holds stable, checks and returns one."""
+async def kernel_load(
+    cpu: Cpu, page: Page, mapping: Mapping, index: int, *, tags: int
+) -> bytes | None:
+    """The kernel reads `tags` tags of a page that it holds stable, checks and returns one.
+
+    None: the copy was ended by a discard fault, and that is reported.
+    """
     kernel = cpu.kernel
     ticket = kernel.ledger.begin_load(mapping.block(index))
     offset = 0 if tags == TAGS_PER_PAGE else kernel.next_offset()
-    outcome = await cpu.call(Load(page.pfn, offset, tags * TAG_SIZE))
-    if isinstance(outcome, FaultPending):
-        _kernel_fault(cpu, page, outcome)
+    outcome = await _copy(cpu, page, Load(page.pfn, offset, tags * TAG_SIZE))
+    if outcome is None:
+        return None
     check_loaded(kernel, page, ticket, outcome, tags=tags)
     return outcome.data[:TAG_SIZE] if isinstance(outcome, LoadOutcome) else bytes(TAG_SIZE)
 
 
-async def kernel_store(cpu: Cpu, page: Page, mapping: Mapping, index: int) -> None:
-    """The kernel writes a new version over the whole of a page that it holds stable."""
+async def kernel_store(cpu: Cpu, page: Page, mapping: Mapping, index: int) -> bool:
+    """The kernel writes a new version over the whole of a page that it holds stable.
+
+    False: the copy was ended by a discard fault, and that is reported.
+    """
     kernel = cpu.kernel
     key = mapping.block(index)
     version = kernel.ledger.begin_store(key)
-    outcome = await cpu.call(Store(page.pfn, 0, tag(*key, version), TAGS_PER_PAGE))
-    if outcome != DONE:
-        if isinstance(outcome, FaultPending):
-            _kernel_fault(cpu, page, outcome)
-        report(kernel, page, f"store to disk {key[0]} block {key[1]} ended in {outcome}")
+    if await _copy(cpu, page, Store(page.pfn, 0, tag(*key, version), TAGS_PER_PAGE)) is None:
+        kernel.ledger.cancel_store(key, version)
+        return False
     kernel.ledger.end_store(key, version)
+    return True
 
 
-def _kernel_fault(cpu: Cpu, page: Page, outcome: FaultPending) -> None:
-    """A discard fault on a page that the kernel holds stable can never be resolved."""
+async def _copy(cpu: Cpu, page: Page, command: Load | Store) -> Outcome | None:
+    """The cache's side of a copy to or from a user's buffer: one access.
+
+    None: a discard fault took it, which can only mean that the page was not held stable.
+    RACE(fault-on-the-kernel-operand): executing the access again would never end, because the
+    kernel's address goes on naming the page whose content is gone (R41).
+    """
+    if not cpu.kernel.guards.fixup_user_copy:
+        return await _repeat(cpu, page, command)
+    outcome = await cpu.call(command)
+    if not isinstance(outcome, FaultPending):
+        check_outcome(cpu, page, outcome, "copying between a user's buffer and a page")
+        return outcome
     cpu.kernel.link.fault_settled(outcome.fault)
     report(cpu.kernel, page, f"discard fault {outcome.fault} in kernel mode on a page held stable")
-    raise KernelBug(f"discard fault in kernel mode: {page.describe()}")
+    return None
+
+
+async def _repeat(cpu: Cpu, page: Page, command: Load | Store) -> Outcome:
+    """The fault is handled, and the nullified instruction executed again."""
+    for _ in range(COPY_ROUNDS_MAX):
+        outcome = await storage_access(cpu, command)
+        if outcome is not None:
+            check_outcome(cpu, page, outcome, "copying between a user's buffer and a page")
+            return outcome
+    raise KernelBug(f"live-lock: {COPY_ROUNDS_MAX} discard faults in one copy: {page.describe()}")
+
+
+# The size of a file, and who may change it.
+
+
+async def i_size_read(cpu: Cpu, mapping: Mapping) -> int | None:
+    """The file's size in pages, None for a file that ends nowhere. One step."""
+    await cpu.point("i_size.read", reads("i_size", mapping.number))
+    return mapping.page_count
+
+
+async def i_size_write(cpu: Cpu, mapping: Mapping, page_count: int) -> None:
+    """Change the file's size; i_sem is held. One step."""
+    await cpu.point("i_size.write", writes("i_size", mapping.number))
+    mapping.page_count = page_count
+
+
+async def down_i_sem(cpu: Cpu, mapping: Mapping) -> None:
+    """Keep other writers, and truncate, away from the file. One step; may sleep."""
+    cpu.might_sleep("down_i_sem")
+    if mapping.i_sem == cpu.number:
+        raise KernelBug(f"dead-lock: vcpu {cpu.number} has i_sem of file {mapping.number}")
+    await cpu.wait_until(
+        lambda: mapping.i_sem is None, "i_sem.down", writes("i_sem", mapping.number)
+    )
+    mapping.i_sem = cpu.number
+
+
+async def up_i_sem(cpu: Cpu, mapping: Mapping) -> None:
+    """Let the next writer at the file. One step."""
+    await cpu.point("i_sem.up", writes("i_sem", mapping.number))
+    mapping.i_sem = None
+
+
+# Reading pages.
 
 
 async def get_uptodate_page(cpu: Cpu, mapping: Mapping, index: int) -> tuple[Page, bool]:
@@ -119,34 +192,80 @@ async def readpage(cpu: Cpu, page: Page, mapping: Mapping, index: int) -> None:
     kernel.disk.submit(DiskRequest(disk, block, page.pfn, False, cpu.number, end_read))
 
 
-async def sys_read(cpu: Cpu, mapping: Mapping, index: int, count: int) -> None:
-    """read(2) of `count` pages from page `index`, page by page in ascending order."""
-    kernel = cpu.kernel
+# System calls.
+
+
+async def sys_read(cpu: Cpu, mapping: Mapping, index: int, count: int) -> int:
+    """read(2) of `count` pages from page `index`, page by page in ascending order.
+
+    Returns how many pages were read: the file may end before, or be cut off meanwhile.
+    """
     for i in range(index, index + count):
-        page, hit = await get_uptodate_page(cpu, mapping, i)
-        kernel.statistics.cache_hits += hit
-        kernel.statistics.cache_misses += not hit
+        if not await _read_page(cpu, mapping, i):
+            return i - index
+    return count
+
+
+async def _read_page(cpu: Cpu, mapping: Mapping, index: int) -> bool:
+    """do_generic_mapping_read for one page; False at the end of the file.
+
+    The size is read again after a page came from the disk: it may lie beyond by then.
+    """
+    kernel = cpu.kernel
+    if not _inside(await i_size_read(cpu, mapping), index):
+        return False
+    page, hit = await get_uptodate_page(cpu, mapping, index)
+    kernel.statistics.cache_hits += hit
+    kernel.statistics.cache_misses += not hit
+    inside = hit or _inside(await i_size_read(cpu, mapping), index)
+    if inside:
         await kernel.lru.mark_accessed(cpu, page)
-        await kernel_load(cpu, page, mapping, i, tags=1 if hit else TAGS_PER_PAGE)
-        await put_page(cpu, page)
+        tags = 1 if hit else TAGS_PER_PAGE
+        inside = await kernel_load(cpu, page, mapping, index, tags=tags) is not None
+    await put_page(cpu, page)
+    return inside
 
 
-async def sys_write(cpu: Cpu, mapping: Mapping, index: int, count: int) -> None:
-    """write(2) of `count` whole pages from page `index`, each with a version of its own."""
-    kernel = cpu.kernel
+def _inside(page_count: int | None, index: int) -> bool:
+    return page_count is None or index < page_count
+
+
+async def sys_write(cpu: Cpu, mapping: Mapping, index: int, count: int) -> int:
+    """write(2) of `count` whole pages from page `index`, each with a version of its own.
+
+    Returns how many pages were written. The file grows if it ends before.
+    """
+    await down_i_sem(cpu, mapping)
+    written = 0
     for i in range(index, index + count):
-        page = await find_lock_page(cpu, mapping, i)
-        hit = page is not None
-        while page is None:
-            page = await add_new_page(cpu, mapping, i) or await find_lock_page(cpu, mapping, i)
-        kernel.statistics.cache_hits += hit
-        kernel.statistics.cache_misses += not hit
-        await kernel_store(cpu, page, mapping, i)
+        if not await _write_page(cpu, mapping, i):
+            break
+        written += 1
+    await up_i_sem(cpu, mapping)
+    return written
+
+
+async def _write_page(cpu: Cpu, mapping: Mapping, index: int) -> bool:
+    """generic_file_buffered_write for one page: prepare, copy, commit. False: copy ended."""
+    kernel = cpu.kernel
+    page = await find_lock_page(cpu, mapping, index)
+    hit = page is not None
+    while page is None:
+        page = await add_new_page(cpu, mapping, index) or await find_lock_page(cpu, mapping, index)
+    kernel.statistics.cache_hits += hit
+    kernel.statistics.cache_misses += not hit
+    if kernel.config.buffer_heads:
+        await create_empty_buffers(cpu, page)
+    copied = await kernel_store(cpu, page, mapping, index)
+    if copied:
         await set_page_uptodate(cpu, page)
         await set_page_dirty(cpu, page)
-        await unlock_page(cpu, page)
-        await kernel.lru.mark_accessed(cpu, page)
-        await put_page(cpu, page)
+        if not _inside(await i_size_read(cpu, mapping), index):
+            await i_size_write(cpu, mapping, index + 1)
+    await unlock_page(cpu, page)
+    await kernel.lru.mark_accessed(cpu, page)
+    await put_page(cpu, page)
+    return copied
 
 
 assert TAGS_PER_PAGE * TAG_SIZE == PAGE_SIZE

@@ -12,6 +12,7 @@ from guest_agent.kernel.page_hva import make_volatile
 
 async def lock_page(cpu: Cpu, page: Page) -> None:
     """lock_page: sleeps until PG_locked is free."""
+    cpu.might_sleep("lock_page")
     await cpu.wait_and_set_flag(page, PG_locked, "lock_page")
 
 
@@ -29,4 +30,5 @@ async def trylock_page(cpu: Cpu, page: Page) -> bool:
 
 async def wait_on_page_locked(cpu: Cpu, page: Page) -> None:
     """Sleep until the page is unlocked; the caller holds a reference."""
+    cpu.might_sleep("wait_on_page_locked")
     await cpu.wait_flag_clear(page, PG_locked, "wait_on_page_locked")

@@ -79,10 +79,11 @@ class Schedule(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class DiskRequest:
-    """One block transfer between the guest's disk and one page.
+    """One block transfer between a device of the guest and one page.
 
-    write: True moves the page to the disk. vcpu: gets the completion interrupt.
+    write: True moves the page to the device. vcpu: gets the completion interrupt.
     done: runs as the interrupt's body, on that vCPU, with interrupts disabled.
+    content: (data, repeat) of a device that brings its own, such as a network card.
     """
 
     disk: int
@@ -91,6 +92,7 @@ class DiskRequest:
     write: bool
     vcpu: int
     done: Callable[[Vcpu, DiskRequest, DiskResult], Coroutine[Any, Any, None]]
+    content: tuple[bytes, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,25 +9,33 @@ from guest_agent.kernel.cpu import Cpu
 from guest_agent.kernel.filemap import sys_read, sys_write
 from guest_agent.kernel.fork import sys_exit, sys_fork
 from guest_agent.kernel.fremap import sys_remap_file_pages
+from guest_agent.kernel.gup import sys_dma_in, sys_dma_out
+from guest_agent.kernel.mlock import sys_mlock, sys_munlock
 from guest_agent.kernel.mm import Mm
 from guest_agent.kernel.mmap import sys_mmap, sys_munmap
 from guest_agent.kernel.mprotect import sys_mprotect
 from guest_agent.kernel.msync import sys_msync
 from guest_agent.kernel.page import Mapping
+from guest_agent.kernel.truncate import sys_truncate
 from guest_agent.kernel.uaccess import user_access
 from guest_agent.kernel.writeback import sync_mapping
 
 __all__ = [
+    "sys_dma_in",
+    "sys_dma_out",
     "sys_exit",
     "sys_fork",
     "sys_fsync",
+    "sys_mlock",
     "sys_mmap",
     "sys_mprotect",
     "sys_msync",
+    "sys_munlock",
     "sys_munmap",
     "sys_read",
     "sys_remap_file_pages",
     "sys_sync",
+    "sys_truncate",
     "sys_write",
     "user_load",
     "user_store",
