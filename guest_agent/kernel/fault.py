@@ -27,7 +27,7 @@ from guest_agent.kernel.page import (
 )
 from guest_agent.kernel.page_alloc import alloc_zeroed_page, put_page
 from guest_agent.kernel.page_cache import find_get_page_nodiscard
-from guest_agent.kernel.page_hva import check_write
+from guest_agent.kernel.page_hva import check_write, make_volatile
 from guest_agent.kernel.rmap import anon_vma_prepare, make_anonymous, page_add_rmap
 from guest_agent.kernel.swapin import do_swap_page
 from guest_agent.kernel.vmfault import VmFault
@@ -117,7 +117,8 @@ async def _nopage(cpu: Cpu, mapping: Mapping, index: int) -> tuple[Page, bool]:
     """The file's page, referenced and up to date; and whether it came from the cache.
 
     With patch 4/6 a page that is there stays in its state: the pte may map a page that is
-    volatile, or discarded already, and the access will tell.
+    volatile, or discarded already, and the access will tell. One that had to be waited for is
+    offered as soon as it is up to date.
     """
     if cpu.kernel.config.minor_faults:
         page = await find_get_page_nodiscard(cpu, mapping, index)
@@ -126,7 +127,11 @@ async def _nopage(cpu: Cpu, mapping: Mapping, index: int) -> tuple[Page, bool]:
             if flags & PG_uptodate and not flags & (PG_locked | PG_discarded):
                 return page, True
             await put_page(cpu, page)
-    return await get_uptodate_page(cpu, mapping, index)
+    page, hit = await get_uptodate_page(cpu, mapping, index)
+    if cpu.kernel.config.minor_faults:
+        # Nothing on the rest of the way offers the page: its pte takes our reference over.
+        await make_volatile(cpu, page, 2)
+    return page, hit
 
 
 async def map_page(
