@@ -11,8 +11,7 @@ DEVIATION: no pagevecs in front, and so neither their references nor their delay
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Iterator
+from collections import ChainMap, OrderedDict
 from enum import StrEnum
 
 from guest_agent.kernel.cpu import Cpu, KernelBug
@@ -42,7 +41,8 @@ class Lru:
     """The zone's lists. Where nothing is said a method is one schedule point, atomic behind it.
 
     isolated: pages that some vCPU has taken off to look at. finished: how many of those it
-    was done with so far. prev_priority: how hard reclaim had to try the last time.
+    was done with so far. prev_priority: how hard reclaim had to try the last time. pressure:
+    what scanning the inactive list has earned the active one and not used yet.
     """
 
     kind = LruKind.TWO_LISTS
@@ -53,16 +53,32 @@ class Lru:
         self.isolated = 0
         self.finished = 0
         self.prev_priority = DEF_PRIORITY
+        self.pressure = 0
         self._lock = lock
 
-    def pages(self) -> Iterator[Page]:
-        """Every page on the lists. For checks; no schedule point."""
-        yield from self.active.values()
-        yield from self.inactive.values()
+    @property
+    def pages(self) -> ChainMap[int, Page]:
+        """Every page on the lists, by pfn. For checks; no schedule point."""
+        return ChainMap(self.active, self.inactive)
 
     def list_of(self, page: Page) -> OrderedDict[int, Page]:
         """The list where the page is or belongs. The LRU lock is held."""
         return self.active if page.flags & PG_active else self.inactive
+
+    def scanned(self, count: int) -> None:
+        """So many inactive pages were looked at. The point is behind."""
+        self.pressure += count * len(self.active)
+
+    def refill_count(self, priority: int) -> int:
+        """How many active pages to look at: the same share of their list as of the other.
+
+        CHOICE: kept exact from page to page, which Linux does in batches of 32. The point is
+        behind.
+        """
+        if not self.inactive:
+            return (len(self.active) >> priority) + 1
+        count, self.pressure = divmod(self.pressure, len(self.inactive))
+        return min(count, len(self.active))
 
     async def locked_step(self, cpu: Cpu, label: str, page: Page) -> None:
         """Stand before a short critical section of the LRU lock, as one step."""

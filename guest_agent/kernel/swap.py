@@ -201,7 +201,7 @@ async def try_to_free_swap(cpu: Cpu, page: Page) -> bool:
     swap, slot = cpu.kernel.swap, page.private
     await cpu.spin_lock(swap.lock, "swap_lock")
     await cpu.point("swap_map.load", reads("swap", slot))
-    removed = swap.counts[slot] == 1 and await _remove_exclusive(cpu, page)
+    removed = swap.map[slot] == 1 and await _remove_exclusive(cpu, page)
     await cpu.spin_unlock(swap.lock, "swap_unlock")
     if removed:
         await release_swap_cache(cpu, page, slot)
@@ -276,15 +276,14 @@ async def _free_cached(cpu: Cpu, page: Page) -> None:
         await set_page_dirty(cpu, page)
 
 
-async def free_page_and_swap_cache(cpu: Cpu, page: Page) -> None:
-    """Drop a pte's reference; the slot goes with the last user, if the page lock is free.
+async def free_swap_cache(cpu: Cpu, page: Page) -> None:
+    """Give the slot up if only a pte that is gone used it, and the page lock is free.
 
-    For the zapping of an anonymous page; may be called under the page table lock.
+    For who is about to drop the reference of an anonymous page's pte, under its lock.
     """
     if await cpu.read_flags(page) & PG_swapcache and await trylock_page(cpu, page):
         await try_to_free_swap(cpu, page)
         await unlock_page(cpu, page)
-    await put_page(cpu, page)
 
 
 async def can_share_swap_page(cpu: Cpu, page: Page) -> bool:
@@ -299,5 +298,5 @@ async def can_share_swap_page(cpu: Cpu, page: Page) -> bool:
             reads("lock", swap.lock.number),
             reads("swap", page.private),
         )
-        users += swap.counts[page.private] - 1  # without the cache
+        users += swap.map[page.private] - 1  # without the cache
     return users == 1

@@ -29,16 +29,16 @@ NO_SLOT = 0
 class Swap:
     """swap_info_struct and swapper_space of the guest's one swap device.
 
-    counts: swap_map, by slot; the first entry stands for slot 0 and is never free. cache: the
-    pages by slot. cursor: where the search for a free slot begins.
+    map: users by slot; the entry of slot 0 is not used. pages: the swap cache, by slot. cursor:
+    where the search for a free slot begins. free: how many slots are.
     """
 
     def __init__(self, page_count: int, lock: SpinLock, tree_lock: SpinLock) -> None:
         self.page_count = page_count
         self.lock = lock
         self.tree_lock = tree_lock
-        self.counts = [1] + [0] * page_count
-        self.cache: dict[int, Page] = {}
+        self.map = [0] * (page_count + 1)
+        self.pages: dict[int, Page] = {}
         self.cursor = 1
         self.free = page_count
 
@@ -51,21 +51,21 @@ class Swap:
         if not self.free:
             return NO_SLOT
         try:
-            slot = self.counts.index(0, self.cursor)
+            slot = self.map.index(0, self.cursor)
         except ValueError:
-            slot = self.counts.index(0)
-        self.counts[slot] = 1
+            slot = self.map.index(0, 1)
+        self.map[slot] = 1
         self.cursor = slot + 1
         self.free -= 1
         return slot
 
     def release(self, slot: int) -> int:
         """swap_entry_free: one user less; returns how many are left. BUG for a free slot."""
-        if slot == NO_SLOT or not self.counts[slot]:
+        if slot == NO_SLOT or not self.map[slot]:
             raise KernelBug(f"swap_free: slot {slot} is free already")
-        self.counts[slot] -= 1
-        self.free += not self.counts[slot]
-        return self.counts[slot]
+        self.map[slot] -= 1
+        self.free += not self.map[slot]
+        return self.map[slot]
 
 
 async def _map_step(cpu: Cpu, label: str, slot: int) -> Swap:
@@ -99,9 +99,9 @@ async def swap_duplicate(cpu: Cpu, slot: int) -> None:
 async def swap_duplicate_if_used(cpu: Cpu, slot: int) -> bool:
     """One more user, or False for a slot that was freed meanwhile. One step."""
     swap = await _map_step(cpu, "swap_duplicate", slot)
-    if slot == NO_SLOT or not swap.counts[slot]:
+    if slot == NO_SLOT or not swap.map[slot]:
         return False
-    swap.counts[slot] += 1
+    swap.map[slot] += 1
     return True
 
 
@@ -120,7 +120,7 @@ async def find_swap_page_nodiscard(cpu: Cpu, slot: int) -> Page | None:
         reads("swap", slot),
         writes("count", ANY),
     )
-    page = swap.cache.get(slot)
+    page = swap.pages.get(slot)
     if page is not None:
         page.count += 1
     return page
@@ -143,11 +143,11 @@ async def add_to_swap_cache(cpu: Cpu, page: Page, slot: int, content: Anonymous)
         writes("private", page.pfn),
         writes("mapping", page.pfn),
     )
-    if slot in swap.cache:
+    if slot in swap.pages:
         return False
     if page.flags & PG_swapcache:
         raise KernelBug(f"page is in the swap cache already: {page.describe()}")
-    swap.cache[slot] = page
+    swap.pages[slot] = page
     page.flags |= PG_swapcache | PG_locked
     page.count += 1
     page.private = slot
@@ -168,10 +168,10 @@ async def remove_from_swap_cache(cpu: Cpu, page: Page) -> int:
         writes("flags", page.pfn),
         writes("private", page.pfn),
     )
-    in_cache = page.flags & PG_swapcache and swap.cache.get(slot) is page
+    in_cache = page.flags & PG_swapcache and swap.pages.get(slot) is page
     if not in_cache or not page.flags & PG_locked:
         raise KernelBug(f"page is not in the swap cache, or not locked: {page.describe()}")
-    del swap.cache[slot]
+    del swap.pages[slot]
     page.flags &= ~PG_swapcache
     page.private = NO_SLOT
     page.history.append(f"vcpu{cpu.number} out of the swap cache, slot {slot}")

@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from guest_agent.kernel.buffers import try_to_release_page
 from guest_agent.kernel.cpu import Cpu
 from guest_agent.kernel.lru import DEF_PRIORITY, LruKind
 from guest_agent.kernel.page import (
@@ -86,15 +87,18 @@ async def _shrink(cpu: Cpu, scan: _Scan) -> bool:
     lru = cpu.kernel.lru
     if lru.kind is LruKind.PLAIN:
         await cpu.point("lru.length", reads("lru"))
-        return await _shrink_inactive(cpu, scan, 2 * len(lru.inactive) + 1)
+        freed, _ = await _shrink_inactive(cpu, scan, 2 * len(lru.inactive) + 1)
+        return freed
     for priority in range(DEF_PRIORITY, -1, -1):
         await cpu.point("lru.length", writes("lru"))
         lru.prev_priority = min(lru.prev_priority, priority)
         inactive = (len(lru.inactive) >> priority) + 1
         reclaim_mapped = SWAPPINESS + (100 >> lru.prev_priority) >= 100
-        await _refill_inactive(cpu, (len(lru.active) >> priority) + 1, reclaim_mapped)
-        if await _shrink_inactive(cpu, scan, inactive):
-            await cpu.point("lru.priority", writes("lru"))
+        await _refill_inactive(cpu, lru.refill_count(priority), reclaim_mapped)
+        freed, scanned = await _shrink_inactive(cpu, scan, inactive)
+        await cpu.point("lru.scanned", writes("lru"))
+        lru.scanned(scanned)
+        if freed:
             lru.prev_priority = priority
             return True
     return False
@@ -151,23 +155,23 @@ async def _reference_bit(cpu: Cpu, page: Page) -> bool:
 # From the inactive list out of memory.
 
 
-async def _shrink_inactive(cpu: Cpu, scan: _Scan, count: int) -> bool:
-    """Look at up to `count` inactive pages, until one is freed."""
+async def _shrink_inactive(cpu: Cpu, scan: _Scan, count: int) -> tuple[bool, int]:
+    """Look at up to `count` inactive pages, until one is freed: whether, and after how many."""
     lru = cpu.kernel.lru
-    for _ in range(count):
+    for scanned in range(count):
         page = await lru.isolate(cpu)
         if page is None:
-            return False
+            return False, scanned
         verdict = await shrink_page(cpu, page, scan)
         if verdict is Verdict.FREED:
             await lru.forget(cpu, page)
             await put_page(cpu, page)
-            return True
+            return True, scanned + 1
         if verdict is Verdict.ACTIVATE and lru.kind is LruKind.TWO_LISTS:
             await cpu.set_flag(page, PG_active)
         await lru.put_back(cpu, page)
         await put_page(cpu, page)
-    return False
+    return False, count
 
 
 async def shrink_page(cpu: Cpu, page: Page, scan: _Scan) -> Verdict:
@@ -235,7 +239,7 @@ async def _pageout(cpu: Cpu, page: Page) -> None:
 async def _free_it(cpu: Cpu, page: Page) -> Verdict:
     """Take a locked page that is neither mapped nor dirty out of its cache."""
     flags = await cpu.read_flags(page)
-    if flags & PG_private:
+    if flags & PG_private and not await try_to_release_page(cpu, page):
         return Verdict.ACTIVATE
     mapping = page.mapping
     if flags & PG_swapcache:

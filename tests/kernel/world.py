@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from guest_agent.kernel.guards import FIXED, Guards
 from guest_agent.kernel.kernel import Hints, KernelConfig
+from guest_agent.kernel.lru import LruKind
 from guest_agent.kernel.page import Mapping, Page
 from guest_agent.kernel.syscalls import sys_read
 from shared.arch import STATE_MASK, STATE_NAMES
@@ -21,8 +22,20 @@ class World(Straight):
         hints: Hints = Hints.VOLATILE,
         cache_limit: int | None = None,
         essa_enabled: bool = True,
+        swap_pages: int = 0,
+        minor_faults: bool = False,
+        lru: LruKind | None = None,
     ) -> None:
-        config = KernelConfig(page_count, 1, hints, guards, cache_limit)
+        config = KernelConfig(
+            page_count,
+            1,
+            hints,
+            guards,
+            cache_limit,
+            swap_pages=swap_pages,
+            minor_faults=minor_faults,
+            lru=lru,
+        )
         super().__init__(config, essa_enabled=essa_enabled)
         self.cpu = self.kernel.cpus[0]
         self.file: Mapping = self.kernel.open_file(1, disk=1, first_block=0)
