@@ -41,6 +41,7 @@ SEED_HAS: Final = {
     "tolerant_compare": "a comparison in 1/6; the assertion that trips over it is v4's",
     "volatile_before_put": "the offer follows the decrement, in `put_page_testzero` (1/6)",
     "writeback_reference": "the end of a writeback offers the page and holds nothing (1/6)",
+    "touch_after_stable": "`follow_page` dirties the page before it is made stable (1/6)",
     "fixup_user_copy": "the handler knows nothing of user copies (6/6)",
     "reset_write_counts": "`PG_writable` goes with the last unmap, whoever maps next (3/6)",
     "check_write_waits": "a loop that ends when it should go on (3/6)",
@@ -51,6 +52,7 @@ SEED_HAS: Final = {
     "putback_checks_discarded": "reclaim puts back what it has isolated",
     "discard_list_irq_safe": "a pagevec per vCPU, and a lock without irqsave (5/6)",
     "free_keeps_irq_state": "nothing in 5/6; v3 to v7 enable interrupts whatever they were",
+    "grace_calls_again": "nothing in 5/6; v4 frees what it has spliced after one call",
 }
 """What the posting of 2005-12-16 has in the place of each guard that preset `seed` lacks."""
 
@@ -75,7 +77,8 @@ happen here.
 _PRESETS_HEAD: Final = """## Presets
 
 `fixed`, the default, has every guard on. `seed` is the posting of 2005-12-16 as written, known
-defects included; it lacks these guards, and has in their place:
+defects included. Where a later grace period is chosen with it, that is as its version has it.
+It lacks these guards, and has in their place:
 """
 
 
