@@ -7,8 +7,8 @@ from guest_agent.kernel.kernel import Hints, KernelConfig
 from guest_agent.kernel.lru import LruKind
 from guest_agent.kernel.page import Mapping, Page
 from guest_agent.kernel.syscalls import sys_read
+from race_explorer.straight import Straight
 from shared.arch import STATE_MASK, STATE_NAMES
-from tests.support.straight import Straight
 
 
 class World(Straight):
