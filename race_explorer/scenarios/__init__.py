@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from race_explorer.scenarios import (
+    borrowed_reference,
     concurrent_discard_faults,
     counts_apart,
     dirty_bit_in_transit,
@@ -25,5 +26,6 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         stale_change_bit,
         counts_apart,
         writable_flag_taken,
+        borrowed_reference,
     )
 }

@@ -14,17 +14,16 @@ from __future__ import annotations
 
 from guest_agent.kernel.cpu import Cpu
 from guest_agent.kernel.filemap import kernel_load
-from guest_agent.kernel.guards import Guards
-from guest_agent.kernel.kernel import KernelConfig
 from guest_agent.kernel.page_cache import find_get_page
 from guest_agent.kernel.syscalls import sys_mmap, sys_mprotect, user_load
-from race_explorer.scenarios.scenario import Scenario
+from race_explorer.scenarios.pieces import new_world
+from race_explorer.scenarios.scenario import Protections, Scenario
 from race_explorer.world import SimWorld
 
 
-def build(guards: Guards) -> SimWorld:
+def build(protections: Protections) -> SimWorld:
     """Two vCPUs, one shared mapping of one page, one eviction."""
-    world = SimWorld(KernelConfig(page_count=3, vcpu_count=2, guards=guards))
+    world = new_world(protections, vcpu_count=2)
     kernel = world.kernel
     file = kernel.open_file(1, disk=1, first_block=0)
     mm = kernel.new_mm()
@@ -55,6 +54,7 @@ SCENARIO = Scenario(
     name="borrowed-reference",
     races=(),
     guards=("check_write_offset",),
+    damage=("held stable",),
     sometimes=("page used",),
     build=build,
 )

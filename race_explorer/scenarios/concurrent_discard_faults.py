@@ -10,16 +10,14 @@ and drops the cache's reference twice.
 from __future__ import annotations
 
 from guest_agent.kernel.cpu import Cpu
-from guest_agent.kernel.guards import Guards
-from guest_agent.kernel.kernel import KernelConfig
-from race_explorer.scenarios.pieces import map_and_discard, touch_once
-from race_explorer.scenarios.scenario import Scenario
+from race_explorer.scenarios.pieces import map_and_discard, new_world, touch_once
+from race_explorer.scenarios.scenario import Protections, Scenario
 from race_explorer.world import SimWorld
 
 
-def build(guards: Guards) -> SimWorld:
+def build(protections: Protections) -> SimWorld:
     """One process on two vCPUs, one mapped page that is discarded already."""
-    world = SimWorld(KernelConfig(page_count=3, vcpu_count=2, guards=guards))
+    world = new_world(protections, vcpu_count=2)
     kernel = world.kernel
     file = kernel.open_file(1, disk=1, first_block=0)
     mm = kernel.new_mm()
@@ -38,6 +36,7 @@ SCENARIO = Scenario(
     name="concurrent-discard-faults",
     races=("R11",),
     guards=("test_set_discarded",),
+    damage=("not in its page tree",),
     sometimes=("two faults for one page",),
     build=build,
 )

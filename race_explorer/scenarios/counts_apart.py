@@ -11,19 +11,18 @@ from __future__ import annotations
 
 from guest_agent.kernel.cpu import Cpu
 from guest_agent.kernel.filemap import kernel_load
-from guest_agent.kernel.guards import Guards
-from guest_agent.kernel.kernel import KernelConfig
 from guest_agent.kernel.page_cache import find_get_page
 from guest_agent.kernel.page_hva import make_volatile
 from guest_agent.kernel.rmap import page_remove_rmap, ptep_clear_flush
 from guest_agent.kernel.syscalls import sys_mmap, user_load
-from race_explorer.scenarios.scenario import Scenario
+from race_explorer.scenarios.pieces import new_world
+from race_explorer.scenarios.scenario import Protections, Scenario
 from race_explorer.world import SimWorld
 
 
-def build(guards: Guards) -> SimWorld:
+def build(protections: Protections) -> SimWorld:
     """Three vCPUs, one mapped page that vcpu 1 holds from the start, one eviction."""
-    world = SimWorld(KernelConfig(page_count=3, vcpu_count=3, guards=guards))
+    world = new_world(protections, vcpu_count=3)
     kernel = world.kernel
     file = kernel.open_file(1, disk=1, first_block=0)
     mm = kernel.new_mm()
@@ -61,6 +60,7 @@ SCENARIO = Scenario(
     name="counts-apart",
     races=(),
     guards=("counts_in_one_load",),
+    damage=("held stable",),
     sometimes=("page used",),
     build=build,
 )

@@ -14,18 +14,17 @@ bit is clear. Reading the counts first closes that (guard flags_after_counts).
 from __future__ import annotations
 
 from guest_agent.kernel.cpu import Cpu
-from guest_agent.kernel.guards import Guards
-from guest_agent.kernel.kernel import KernelConfig
 from guest_agent.kernel.msync import msync_pte
 from guest_agent.kernel.page_hva import make_volatile
 from guest_agent.kernel.syscalls import sys_mmap, user_store
-from race_explorer.scenarios.scenario import Scenario
+from race_explorer.scenarios.pieces import new_world
+from race_explorer.scenarios.scenario import Protections, Scenario
 from race_explorer.world import SimWorld
 
 
-def build(guards: Guards) -> SimWorld:
+def build(protections: Protections) -> SimWorld:
     """One process with one dirty mapped page, an offer, one eviction."""
-    world = SimWorld(KernelConfig(page_count=3, vcpu_count=2, guards=guards))
+    world = new_world(protections, vcpu_count=2)
     kernel = world.kernel
     file = kernel.open_file(1, disk=1, first_block=0)
     mm = kernel.new_mm()
@@ -58,6 +57,7 @@ SCENARIO = Scenario(
     name="dirty-bit-in-transit",
     races=("R4", "R2"),
     guards=("stable_before_clear", "hold_reference", "flags_after_counts"),
+    damage=("mapped writable was discarded", "page in use", "page in use"),
     sometimes=("transferred",),
     build=build,
 )

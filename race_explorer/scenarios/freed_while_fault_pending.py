@@ -11,17 +11,15 @@ its fault counts as disabled.
 from __future__ import annotations
 
 from guest_agent.kernel.cpu import Cpu
-from guest_agent.kernel.guards import Guards
-from guest_agent.kernel.kernel import KernelConfig
 from guest_agent.kernel.page_alloc import alloc_page
-from race_explorer.scenarios.pieces import map_and_discard, touch_once
-from race_explorer.scenarios.scenario import Scenario
+from race_explorer.scenarios.pieces import map_and_discard, new_world, touch_once
+from race_explorer.scenarios.scenario import Protections, Scenario
 from race_explorer.world import SimWorld
 
 
-def build(guards: Guards) -> SimWorld:
+def build(protections: Protections) -> SimWorld:
     """Two vCPUs; one of two pages is mapped, and discarded already."""
-    world = SimWorld(KernelConfig(page_count=3, vcpu_count=2, guards=guards))
+    world = new_world(protections, vcpu_count=2)
     kernel = world.kernel
     file = kernel.open_file(1, disk=1, first_block=0)
     mm = kernel.new_mm()
@@ -47,6 +45,7 @@ SCENARIO = Scenario(
     name="freed-while-fault-pending",
     races=("R17",),
     guards=("grace_period",),
+    damage=("discard of a page without mapping",),
     sometimes=("the other fault is pending", "page reused"),
     build=build,
 )

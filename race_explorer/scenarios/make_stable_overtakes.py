@@ -10,18 +10,17 @@ from __future__ import annotations
 
 from guest_agent.kernel.cpu import Cpu
 from guest_agent.kernel.filemap import kernel_load, sys_read
-from guest_agent.kernel.guards import Guards
-from guest_agent.kernel.kernel import KernelConfig
 from guest_agent.kernel.page_alloc import put_page
 from guest_agent.kernel.page_cache import find_get_page
 from guest_agent.kernel.page_hva import make_volatile
-from race_explorer.scenarios.scenario import Scenario
+from race_explorer.scenarios.pieces import new_world
+from race_explorer.scenarios.scenario import Protections, Scenario
 from race_explorer.world import SimWorld
 
 
-def build(guards: Guards) -> SimWorld:
+def build(protections: Protections) -> SimWorld:
     """Two vCPUs, one cached page, one eviction."""
-    world = SimWorld(KernelConfig(page_count=3, vcpu_count=2, guards=guards))
+    world = new_world(protections, vcpu_count=2)
     kernel = world.kernel
     file = kernel.open_file(1, disk=1, first_block=0)
 
@@ -51,6 +50,7 @@ SCENARIO = Scenario(
     name="make-stable-overtakes",
     races=("R1",),
     guards=("state_change",),
+    damage=("held stable",),
     sometimes=("page used", "make_stable failed"),
     build=build,
 )

@@ -1,14 +1,29 @@
-"""What several scenarios do: a mapped page that is discarded already, and one touch of it."""
+"""What several scenarios do: a small world, a mapped page that is discarded, one touch of it."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from guest_agent.kernel.cpu import Cpu
 from guest_agent.kernel.discard import end_translation, storage_access
+from guest_agent.kernel.kernel import KernelConfig
 from guest_agent.kernel.mm import Mm
 from guest_agent.kernel.page import Mapping, Page
 from guest_agent.kernel.syscalls import sys_mmap, user_load
+from race_explorer.scenarios.scenario import Protections
 from race_explorer.world import SimWorld
 from shared.commands import Load
+
+
+def new_world(
+    protections: Protections, *, vcpu_count: int, page_count: int = 3, **options: Any
+) -> SimWorld:
+    """A guest that is not booted yet, and its host, with these protections.
+
+    options: further fields of KernelConfig.
+    """
+    config = KernelConfig(page_count, vcpu_count, guards=protections.guest, **options)
+    return SimWorld(config, host_guards=protections.host, link_guards=protections.link)
 
 
 def map_and_discard(world: SimWorld, mm: Mm, file: Mapping) -> Page:

@@ -3,22 +3,64 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import Final
 
-from guest_agent.kernel.guards import Guards
+from guest_agent.kernel.guards import FIXED, Guards
+from host_daemon.core.config import HostGuards
 from race_explorer.world import SimWorld
+from shared.protection import protections
+from shared.session.guards import LinkGuards
+
+GROUPS: Final = (Guards, HostGuards, LinkGuards)
+
+
+@dataclass(frozen=True, slots=True)
+class Protections:
+    """All guards of guest, host and link. No two of them share a name."""
+
+    guest: Guards = FIXED
+    host: HostGuards = field(default_factory=HostGuards)
+    link: LinkGuards = field(default_factory=LinkGuards)
+
+    def without(self, *names: str) -> Protections:
+        """These protections with the named guards off. Raises TypeError for an unknown name."""
+        unknown = set(names) - {guard.name for group in GROUPS for guard in protections(group)}
+        if unknown:
+            raise TypeError(f"no such guard: {', '.join(sorted(unknown))}")
+
+        def off(group: type) -> dict[str, bool]:
+            return {guard.name: False for guard in protections(group) if guard.name in names}
+
+        return Protections(
+            replace(self.guest, **off(Guards)),
+            replace(self.host, **off(HostGuards)),
+            replace(self.link, **off(LinkGuards)),
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
     """One race.
 
-    races: rows of the race catalogue. guards: fields of Guards whose removal must let the
-    race through. sometimes: situations that must be reached, or a pass says nothing.
+    races: rows of the race catalogue. guards: those whose removal must let the race through,
+    each alone; with `jointly` only all of them together, because each masks the others; with
+    `pairs` those that mask each other.
+    damage: per removal, a word of the violation that it must end in.
+    sometimes: situations that must be reached, or a pass says nothing.
     """
 
     name: str
     races: tuple[str, ...]
     guards: tuple[str, ...]
+    damage: tuple[str, ...]
     sometimes: tuple[str, ...]
-    build: Callable[[Guards], SimWorld]
+    build: Callable[[Protections], SimWorld]
+    jointly: bool = False
+    pairs: tuple[tuple[str, ...], ...] = ()
+
+    def removals(self) -> list[tuple[tuple[str, ...], str]]:
+        """What to switch off together, and the word of the damage that must follow."""
+        alone = [(name,) for name in self.guards]
+        together = [self.guards] if self.jointly else list(self.pairs) or alone
+        return list(zip(together, self.damage, strict=True))

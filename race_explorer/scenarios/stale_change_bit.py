@@ -10,16 +10,15 @@ from __future__ import annotations
 
 from guest_agent.kernel.cpu import Cpu
 from guest_agent.kernel.filemap import sys_read, sys_write
-from guest_agent.kernel.guards import Guards
-from guest_agent.kernel.kernel import KernelConfig
 from guest_agent.kernel.syscalls import sys_fsync, sys_mmap, sys_munmap, user_load
-from race_explorer.scenarios.scenario import Scenario
+from race_explorer.scenarios.pieces import new_world
+from race_explorer.scenarios.scenario import Protections, Scenario
 from race_explorer.world import SimWorld
 
 
-def build(guards: Guards) -> SimWorld:
+def build(protections: Protections) -> SimWorld:
     """One vCPU that unmaps, one eviction."""
-    world = SimWorld(KernelConfig(page_count=3, vcpu_count=1, guards=guards))
+    world = new_world(protections, vcpu_count=1)
     kernel = world.kernel
     file = kernel.open_file(1, disk=1, first_block=0)
     mm = kernel.new_mm()
@@ -49,6 +48,7 @@ SCENARIO = Scenario(
     name="stale-change-bit",
     races=("R50",),
     guards=("tolerate_discard",),
+    damage=("BUG_ON",),
     sometimes=("changed and discarded",),
     build=build,
 )

@@ -14,21 +14,20 @@ address spaces have nothing to do with each other and are left out.
 from __future__ import annotations
 
 from guest_agent.kernel.cpu import Cpu
-from guest_agent.kernel.guards import Guards
-from guest_agent.kernel.kernel import KernelConfig
-from guest_agent.kernel.uaccess import store_through_pte
 from guest_agent.kernel.page_alloc import put_page
 from guest_agent.kernel.page_cache import find_get_page
 from guest_agent.kernel.page_hva import check_write
 from guest_agent.kernel.rmap import page_add_rmap, page_remove_rmap, ptep_clear_flush
 from guest_agent.kernel.syscalls import sys_mmap, user_load
-from race_explorer.scenarios.scenario import Scenario
+from guest_agent.kernel.uaccess import store_through_pte
+from race_explorer.scenarios.pieces import new_world
+from race_explorer.scenarios.scenario import Protections, Scenario
 from race_explorer.world import SimWorld
 
 
-def build(guards: Guards) -> SimWorld:
+def build(protections: Protections) -> SimWorld:
     """Two address spaces, one page: mapped read-only in one, about to be written in the other."""
-    world = SimWorld(KernelConfig(page_count=3, vcpu_count=2, guards=guards))
+    world = new_world(protections, vcpu_count=2)
     kernel = world.kernel
     file = kernel.open_file(1, disk=1, first_block=0)
     reader, writer = kernel.new_mm(), kernel.new_mm()
@@ -69,6 +68,7 @@ SCENARIO = Scenario(
     name="writable-flag-taken",
     races=(),
     guards=("reset_write_counts",),
+    damage=("version 0",),
     sometimes=("stored",),
     build=build,
 )

@@ -13,6 +13,7 @@ import pytest
 from guest_agent.kernel.guards import PRESETS
 from race_explorer.engine import replay
 from race_explorer.scenarios import SCENARIOS
+from race_explorer.scenarios.scenario import Protections
 
 PAGE = (Path(__file__).parents[2] / "docs" / "FINDINGS.md").read_text()
 REPLAYS = re.findall(r"Replay `([\w-]+)` in `(\w+)`:\n\n((?: {4}[\d ]+\n)+)", PAGE)
@@ -25,6 +26,6 @@ def test_every_finding_has_a_replay() -> None:
 @pytest.mark.parametrize(("name", "preset", "choices"), REPLAYS, ids=[r[0] for r in REPLAYS])
 def test_the_replay_ends_in_the_violation(name: str, preset: str, choices: str) -> None:
     numbers = [int(n) for n in choices.split()]
-    run = replay(lambda: SCENARIOS[name].build(PRESETS[preset]), numbers)
+    run = replay(lambda: SCENARIOS[name].build(Protections(PRESETS[preset])), numbers)
     assert run.violations
     assert len(run.choices) == len(numbers)
