@@ -44,8 +44,7 @@ class Scenario:
     """One race.
 
     races: rows of the race catalogue. guards: those whose removal must let the race through,
-    each alone; with `jointly` only all of them together, because each masks the others; with
-    `pairs` those that mask each other.
+    each alone; if there are `pairs`, only both of a pair together, because one masks the other.
     damage: per removal, a word of the violation that it must end in.
     sometimes: situations that must be reached, or a pass says nothing.
     """
@@ -56,11 +55,9 @@ class Scenario:
     damage: tuple[str, ...]
     sometimes: tuple[str, ...]
     build: Callable[[Protections], SimWorld]
-    jointly: bool = False
     pairs: tuple[tuple[str, ...], ...] = ()
 
     def removals(self) -> list[tuple[tuple[str, ...], str]]:
         """What to switch off together, and the word of the damage that must follow."""
-        alone = [(name,) for name in self.guards]
-        together = [self.guards] if self.jointly else list(self.pairs) or alone
+        together = self.pairs or tuple((name,) for name in self.guards)
         return list(zip(together, self.damage, strict=True))

@@ -23,7 +23,7 @@ REMOVALS = [
 MASKED = [
     pytest.param(name, guard, id=f"{name}-{guard}")
     for name, scenario in SCENARIOS.items()
-    if scenario.jointly
+    if scenario.pairs
     for guard in scenario.guards
 ]
 FOUND_IN_SEED = (
