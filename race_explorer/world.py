@@ -194,8 +194,12 @@ class SimWorld:
                 case PageOut() | PageIn():
                     self._paging.append(effect)
                 case DeliverFault():
-                    if self.guest_end.fault_received(effect.fault):
-                        self.kernel.discard_fault_arrived(effect.fault)
+                    self.deliver_fault(effect)
+
+    def deliver_fault(self, effect: DeliverFault) -> None:
+        """A discard fault comes to the guest's end of the link."""
+        if self.guest_end.fault_received(effect.fault):
+            self.kernel.discard_fault_arrived(effect.fault)
 
     # ports.Disk
 
