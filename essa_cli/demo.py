@@ -16,7 +16,8 @@ from rich.console import Console
 from rich.live import Live
 
 from essa_cli import demo_report as report
-from essa_cli.demo_runs import ChildFailedError, GuestPlan, GuestState, Run, perform
+from essa_cli.children import ChildFailedError
+from essa_cli.demo_runs import GuestPlan, GuestState, Run, perform
 from essa_cli.demo_traces import write_window
 from essa_cli.errors import CliError
 from guest_agent.kernel.kernel import Hints

@@ -1,4 +1,4 @@
-"""`essa guest`: run one guest against a host until its traces are replayed."""
+"""`essa guest`: run one guest against a host until its workload is done."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import json
 import os
 import signal
 import sys
+import traceback
+from dataclasses import fields, replace
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -17,13 +20,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from essa_cli.errors import CliError
-from guest_agent.agent import DeadlockError, GuestAgent, Report, load_plan
-from guest_agent.config import ConfigError, GuestConfig
+from guest_agent.agent import GuestAgent, load_plan
+from guest_agent.config import ConfigError, GuestConfig, MixConfig
 from guest_agent.disk import DiskFileError
 from guest_agent.kernel.cpu import KernelBug
+from guest_agent.kernel.grace import Grace
 from guest_agent.kernel.guards import PRESETS, Guards
 from guest_agent.kernel.kernel import Hints
+from guest_agent.report import Report
+from guest_agent.watch import DeadlockError
 from guest_agent.workload.events import TraceError
+from guest_agent.workload.mixed import Weights
 from guest_agent.workload.plan import Spread
 from guest_agent.workload.replay import Access
 from guest_agent.workload.tracefile import resolve
@@ -35,6 +42,14 @@ from shared.rpc.channel import DEFAULT_LISTEN, HostUnreachableError, parse_addre
 PAGES_MAX: Final = 1 << 20
 """4 GiB: each page is an object of the guest's kernel."""
 PROGRESS_SECONDS: Final = 0.5
+OPERATIONS: Final = 10_000
+
+
+class Workload(StrEnum):
+    """What a guest does."""
+
+    TRACE = "trace"
+    MIXED = "mixed"
 
 
 def register(app: typer.Typer) -> None:
@@ -44,8 +59,8 @@ def register(app: typer.Typer) -> None:
 
 _EPILOG = """Example: essa guest --memory 16M --vcpus 2 --hints volatile --trace sqlite
 
-Exit codes: 0 done, every byte right; 1 an integrity error, or the guest's kernel found a bug
-in itself; 2 bad input, or no host."""
+Exit codes: 0 done, every byte right; 1 an integrity error, a violated invariant, or the
+guest's kernel found a bug in itself; 2 bad input, or no host."""
 
 
 def guest(
@@ -55,6 +70,27 @@ def guest(
             help="What to replay: a file of any format that `essa trace import` reads, or the "
             "name of a shipped trace; repeatable, several run side by side.",
             metavar="FILE|NAME",
+        ),
+    ] = None,
+    workload: Annotated[
+        Workload,
+        typer.Option(
+            help="trace: replay what --trace names. mixed: every operation of the kernel, over "
+            "several processes and files, drawn from --seed."
+        ),
+    ] = Workload.TRACE,
+    seed: Annotated[int, typer.Option(help="Of a mixed workload.")] = 0,
+    operations: Annotated[
+        int, typer.Option(help="Of a mixed workload, over all vCPUs.")
+    ] = OPERATIONS,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            help="How often a mixed workload does what; 0 leaves it out. Of "
+            + ", ".join(f"{f.name}={f.default}" for f in fields(Weights))
+            + ".",
+            metavar="NAME=N,...",
+            show_default=False,
         ),
     ] = None,
     host: Annotated[
@@ -112,6 +148,16 @@ def guest(
         int | None,
         typer.Option(help="Pages that the page cache may hold.", show_default=False),
     ] = None,
+    swap: Annotated[
+        str, typer.Option(help="Its swap device, as 4M or a number of pages.", metavar="SIZE")
+    ] = "0",
+    minor_faults: Annotated[
+        bool,
+        typer.Option("--minor-faults", help="Map cached pages without making them stable."),
+    ] = False,
+    grace: Annotated[
+        Grace, typer.Option(help="How discarded pages wait until they may be reused.")
+    ] = Grace.CALL,
     mode: Annotated[Mode, typer.Option(help="The machine to ask for.")] = Mode.SEED,
     perturb: Annotated[
         int | None,
@@ -124,20 +170,30 @@ def guest(
     wait: Annotated[
         float, typer.Option(help="Seconds to wait for a host that is not there yet.")
     ] = 10.0,
+    stall: Annotated[
+        float | None,
+        typer.Option(
+            help="Seconds without a completed request after which the guest gives up and says "
+            "what its vCPUs wait for.  [default: never]",
+            show_default=False,
+        ),
+    ] = None,
     log_level: Annotated[
         str, typer.Option(help="What to log.", metavar="|".join(telemetry.LEVELS))
     ] = "warning",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> int:
-    """Run one guest: replay traces through its page cache, every byte checked."""
+    """Run one guest: traces or a mixed workload, every byte checked."""
     if not __debug__:
         raise CliError("a guest does not run under python -O: its assertions guard its memory")
     if log_level not in telemetry.LEVELS:
         raise CliError(f"--log-level is {log_level}; it must be {', '.join(telemetry.LEVELS)}")
     if not 0 <= wait <= 86_400:
         raise CliError(f"--wait is {wait:g}; it must be 0 to 86400 seconds")
-    if not trace:
-        raise CliError("give the guest something to do: --trace FILE|NAME")
+    if workload is Workload.MIXED and trace:
+        raise CliError("--trace and --workload mixed are two things to do; give one")
+    if workload is Workload.TRACE and not trace:
+        raise CliError("give the guest something to do: --trace FILE|NAME or --workload mixed")
     if hints is None:
         hints = Hints.UNUSED if mode is Mode.KVM else Hints.VOLATILE
     try:
@@ -148,25 +204,32 @@ def guest(
             vcpu_count=vcpus,
             disk=disk,
             hints=hints,
-            guards=_guards(preset, without or []),
+            guards=guards_of(preset, without or []),
             mode=mode,
-            traces=tuple(resolve(one) for one in trace),
+            traces=tuple(resolve(one) for one in trace or ()),
             access=access,
             spread=spread,
             request_limit=requests,
             cache_limit=cache_pages,
             wait_seconds=wait,
             perturb=perturb,
+            mix=_mix(workload, seed, operations, weights),
+            swap_pages=swap_pages(swap),
+            minor_faults=minor_faults,
+            grace=grace,
+            stall_seconds=stall,
         )
     except (ConfigError, TraceError) as error:
         raise CliError(str(error)) from None
     telemetry.configure(level=log_level)
     report = _run(config)
-    _print(report, as_json=as_json)
-    return 1 if report.statistics.integrity_errors else 0
+    if as_json or report.failure is None:
+        _print(report, as_json=as_json)
+    return 0 if report.is_clean else 1
 
 
-def _guards(preset: str, without: list[str]) -> Guards:
+def guards_of(preset: str, without: list[str]) -> Guards:
+    """The guards of `--preset` and `--without`. Raises CliError."""
     if preset not in PRESETS:
         raise CliError(f"--preset is {preset}; it must be {' or '.join(PRESETS)}")
     names = [guard.replace("-", "_") for guard in without]
@@ -177,21 +240,58 @@ def _guards(preset: str, without: list[str]) -> Guards:
     return PRESETS[preset].without(*names)
 
 
-def _run(config: GuestConfig) -> Report:
-    """Run the guest; what the user can mend becomes a CliError."""
+def swap_pages(text: str) -> int:
+    """The pages of `--swap`. Raises CliError."""
+    return 0 if text == "0" else parse_pages(text, "--swap", PAGES_MAX)
+
+
+def weights_of(text: str) -> Weights:
+    """The weights of `--weights`; what it does not name stays. Raises CliError."""
+    known = [one.name for one in fields(Weights)]
+    chosen: dict[str, int] = {}
+    for part in text.split(","):
+        name, _, number = part.strip().partition("=")
+        if name.replace("-", "_") not in known or not number.isdecimal():
+            raise CliError(f"--weights has {part!r}; it must be NAME=N with {', '.join(known)}")
+        chosen[name.replace("-", "_")] = int(number)
     try:
-        plan = load_plan(config)
-        return uvloop.run(_with_progress(GuestAgent(config, plan)))
+        return replace(Weights(), **chosen)
+    except ValueError as error:
+        raise CliError(f"--weights: {error}") from None
+
+
+def _mix(workload: Workload, seed: int, operations: int, weights: str | None) -> MixConfig | None:
+    if workload is not Workload.MIXED:
+        return None
+    return MixConfig(seed, operations, Weights() if weights is None else weights_of(weights))
+
+
+def _run(config: GuestConfig) -> Report:
+    """Run the guest; what the user can mend becomes a CliError.
+
+    A guest that its kernel has stopped has a report too, with the failure.
+    """
+    agent: GuestAgent | None = None
+    try:
+        agent = GuestAgent(config, load_plan(config))
+        return uvloop.run(_with_progress(agent))
     except (ConfigError, TraceError, DiskFileError) as error:
         raise CliError(str(error)) from None
     except HostUnreachableError as error:
         raise CliError(f"--host {config.host}: {error}") from None
     except OSError as error:
         raise CliError(f"the guest's disk: {error.strerror}") from None
-    except (KernelBug, DeadlockError) as error:
-        telemetry.logger().error("guest_failed", guest=config.name, reason=str(error))
-        print(f"essa: {config.name}: {error}", file=sys.stderr)
-        raise typer.Exit(1) from None
+    except (KernelBug, DeadlockError, AssertionError) as error:
+        assert agent is not None
+        reason = str(error) if not isinstance(error, AssertionError) else f"assertion: {error}"
+        report = replace(agent.report(), failure=reason)
+        telemetry.logger().error(
+            "guest_failed", guest=config.name, reason=reason, requests=report.requests
+        )
+        if isinstance(error, AssertionError):
+            traceback.print_exception(error)
+        print(f"essa: {config.name}: {reason}", file=sys.stderr)
+        return report
     except asyncio.CancelledError:
         raise typer.Exit(128 + signal.SIGTERM) from None
 
@@ -224,6 +324,8 @@ async def _bar(agent: GuestAgent) -> None:
             figures = f"{now.cache_hits:,} hits, {now.discard_faults:,} discard faults"
             if now.integrity_errors:
                 figures += f", [red]{now.integrity_errors:,} integrity errors[/red]"
+            if now.invariant_violations:
+                figures += f", [red]{now.invariant_violations:,} invariants violated[/red]"
             progress.update(shown, completed=now.requests, figures=figures)
             await asyncio.sleep(PROGRESS_SECONDS)
 
@@ -239,6 +341,7 @@ async def _log(agent: GuestAgent) -> None:
             cache_hits=now.cache_hits,
             discard_faults=now.discard_faults,
             integrity_errors=now.integrity_errors,
+            invariant_violations=now.invariant_violations,
         )
 
 

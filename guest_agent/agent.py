@@ -11,124 +11,109 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from dataclasses import dataclass, field, replace
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from guest_agent.config import GuestConfig
-from guest_agent.disk import BLOCKS_MAX, FileBlockStore, GuestDisk, open_block_store
-from guest_agent.kernel import syscalls
+from guest_agent.disk import (
+    BLOCKS_MAX,
+    BlockStores,
+    FileBlockStore,
+    GuestDisk,
+    open_block_store,
+)
+from guest_agent.kernel import invariants, syscalls
 from guest_agent.kernel.checked import IntegrityError
 from guest_agent.kernel.content import Ledger
 from guest_agent.kernel.cpu import Cpu, KernelBug
 from guest_agent.kernel.kernel import Kernel, KernelConfig, Statistics
+from guest_agent.kernel.ports import Resource
+from guest_agent.report import Progress, Report, summed
 from guest_agent.rpc.link import RpcLink
 from guest_agent.rpc.schedule import LoopSchedule, PerturbedSchedule
 from guest_agent.rpc.session import close_session, open_session
+from guest_agent.watch import DeadlockError, Watch
 from guest_agent.workload.events import TraceError
 from guest_agent.workload.formats import read_trace
+from guest_agent.workload.mixed import Mix, MixedRunner
 from guest_agent.workload.plan import DISK, Plan, make_plan
+from guest_agent.workload.program import Shape
 from guest_agent.workload.replay import IDLE, Replayer
-from shared.arch import Orc
 from shared.errors import EssaError, StaleIncarnationError
 from shared.essa.v1 import essa_pb2 as pb
 from shared.essa.v1 import essa_pb2_grpc
 from shared.rpc.channel import HostUnreachableError, connect
 from shared.telemetry import logger
 
-WATCH_SECONDS: Final = 1.0
 GIVE_UP_SECONDS: Final = 2.0
-STALL_SECONDS: Final = 15.0
-"""After so long without an answer from the host the log says what each vCPU waits for."""
+TICK_SECONDS: Final = 0.01
+"""HZ is 100."""
 LOGGED_ERRORS_MAX: Final = 20
 """Integrity errors that are logged in full; all are counted."""
 
 
-class DeadlockError(Exception):
-    """Every vCPU waits, and nothing is under way that could wake one: a bug."""
+class Workload(Protocol):
+    """What the vCPUs execute; `Replayer` and `MixedRunner` are one each.
+
+    requests_done survives a kernel; `rebooted` is called between two.
+    """
+
+    requests_done: int
+
+    async def run(self, cpu: Cpu) -> None:
+        """Execute the vCPU's part, then take interrupts until all parts are done."""
+        ...
+
+    async def unmap_all(self, cpu: Cpu) -> None:
+        """Unmap whatever is still mapped, so that every store shows as a dirty page."""
+        ...
+
+    def rebooted(self) -> None:
+        """Memory is gone."""
+        ...
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a run is."""
-
-    requests: int
-    request_count: int
-    cache_hits: int
-    discard_faults: int
-    integrity_errors: int
-
-
-@dataclass(slots=True)
-class Report:
-    """What a guest did, over all its incarnations."""
-
-    name: str
-    requests: int
-    seconds: float
-    reboots: int
-    messages: int
-    commands: int
-    pages_verified: int
-    statistics: Statistics
-    integrity_errors: list[IntegrityError] = field(default_factory=list)
-
-    @property
-    def requests_per_second(self) -> float:
-        """Over the time of the workload; booting, the last sync and checks not counted."""
-        return self.requests / self.seconds if self.seconds else 0.0
-
-    def plain(self) -> dict[str, Any]:
-        """The figures as plain data."""
-        counts = self.statistics
-        return {
-            "name": self.name,
-            "requests": self.requests,
-            "requests_per_second": round(self.requests_per_second, 1),
-            "seconds": round(self.seconds, 3),
-            "cache_hits": counts.cache_hits,
-            "cache_misses": counts.cache_misses,
-            "disk_reads": counts.disk_reads,
-            "disk_writes": counts.disk_writes,
-            "minor_faults": counts.minor_faults,
-            "major_faults": counts.major_faults,
-            "discard_faults": counts.discard_faults,
-            "pages_discarded": counts.pages_discarded,
-            "essa": {orc.name.lower(): counts.essa[orc] for orc in Orc},
-            "integrity_errors": counts.integrity_errors,
-            "pages_verified": self.pages_verified,
-            "reboots": self.reboots,
-            "messages": self.messages,
-            "commands": self.commands,
-        }
-
-
-def load_plan(config: GuestConfig) -> Plan:
-    """Read the traces and plan their replay. Raises TraceError."""
-    traces = [read_trace(path) for path in config.traces]
-    plan = make_plan(traces, config.vcpu_count, config.request_limit, config.spread)
+def load_plan(config: GuestConfig) -> Plan | Mix:
+    """Read the traces and plan their replay, or plan a mixed workload. Raises TraceError."""
+    plan: Plan | Mix
+    if config.mix is not None:
+        mixed = config.mix
+        shape = Shape.of_memory(config.page_count)
+        plan = Mix(mixed.seed, mixed.operations, config.vcpu_count, shape, mixed.weights)
+    else:
+        traces = [read_trace(path) for path in config.traces]
+        plan = make_plan(traces, config.vcpu_count, config.request_limit, config.spread)
     if plan.block_count > BLOCKS_MAX:
-        raise TraceError(f"the traces need {plan.block_count} blocks; a disk has {BLOCKS_MAX}")
+        raise TraceError(f"the files need {plan.block_count} blocks; a disk has {BLOCKS_MAX}")
     return plan
 
 
 class GuestAgent:
     """Runs one guest. Create it inside the event loop's thread and await `run` once."""
 
-    def __init__(self, config: GuestConfig, plan: Plan) -> None:
+    def __init__(self, config: GuestConfig, plan: Plan | Mix) -> None:
         self._config = config
         self._plan = plan
         self._schedule = LoopSchedule()
-        self._replayer = Replayer(plan, config.access, lambda what: self._schedule.changed(what))
+        self._workload: Workload
+        self._workload_counts: Counter[str] = Counter()
+        if isinstance(plan, Mix):
+            mixed = MixedRunner(plan, self._changed, self._violations_found)
+            self._workload, self._workload_counts = mixed, mixed.counts
+        else:
+            self._workload = Replayer(plan, config.access, self._changed)
         self._ledger = Ledger()
         self._past = Statistics()
-        self._figures = Statistics()
+        self._figures: Statistics | None = None
         self._kernel: Kernel | None = None
         self._seconds = 0.0
         self._clock_started: float | None = None
         self._verified = 0
         self._links: list[RpcLink] = []
         self._integrity_errors: list[IntegrityError] = []
+        self._violations: dict[str, None] = {}
 
     async def run(self) -> Report:
         """Run the workload to its end.
@@ -145,11 +130,12 @@ class GuestAgent:
         """How far the run is; at any time."""
         now = self._totals()
         return Progress(
-            self._replayer.requests_done,
+            self._workload.requests_done,
             self._plan.request_count,
             now.cache_hits,
             now.discard_faults,
             now.integrity_errors,
+            len(self._violations),
         )
 
     async def _run_on(self, path: Path) -> Report:
@@ -165,7 +151,7 @@ class GuestAgent:
         finally:
             await channel.close(None)
             store.close()
-        return self._report()
+        return self.report()
 
     async def _incarnation(self, stub: Any, store: FileBlockStore) -> bool:
         """One life of the guest; False if its host lost it."""
@@ -184,11 +170,21 @@ class GuestAgent:
                     reconnect_seconds=config.reconnect_seconds,
                 )
                 devices = range(vcpu_count, vcpu_count + config.device_count)
-                disk = GuestDisk(link, store, devices, group.create_task)
+                disk = GuestDisk(link, BlockStores(store), devices, group.create_task)
                 kernel = self._new_kernel(link, disk)
+                watch = Watch(
+                    config.name,
+                    vcpu_count,
+                    self._schedule,
+                    link,
+                    disk,
+                    self._completed,
+                    config.stall_seconds,
+                )
                 background = [
                     group.create_task(link.run()),
-                    group.create_task(self._watch(link, disk)),
+                    group.create_task(watch.run()),
+                    group.create_task(_tick(kernel)),
                 ]
                 await kernel.boot(kernel.cpus[0])
                 await self._work(kernel)
@@ -227,6 +223,9 @@ class GuestAgent:
                 hints=config.hints,
                 guards=config.guards,
                 cache_limit=config.cache_limit,
+                swap_pages=config.swap_pages,
+                minor_faults=config.minor_faults,
+                grace=config.grace,
             ),
             link,
             self._schedule,
@@ -246,14 +245,14 @@ class GuestAgent:
         """
         self._verified = 0
         self._clock_started = asyncio.get_running_loop().time()
-        synced, checking = False, len(kernel.cpus)
+        synced, checked, checking = False, False, len(kernel.cpus)
 
         async def vcpu(cpu: Cpu) -> None:
-            nonlocal synced, checking
-            await self._replayer.run(cpu)
+            nonlocal synced, checked, checking
+            await self._workload.run(cpu)
             if cpu.number == 0:
                 self._stop_clock()
-                await self._replayer.unmap_all(cpu)
+                await self._workload.unmap_all(cpu)
                 await syscalls.sys_sync(cpu)
                 # What the checks read is no part of the workload's figures.
                 self._figures = self._totals()
@@ -263,8 +262,12 @@ class GuestAgent:
             compared = await kernel.verify(cpu, cpu.number, len(kernel.cpus))
             self._verified += compared
             checking -= 1
-            self._schedule.changed(IDLE)
-            await kernel.idle(cpu, lambda: checking == 0, "run.end")
+            if not checking:
+                # The last one to come; all others are idle until it has checked.
+                self._violations_found(await invariants.check(kernel, cpu))
+                checked = True
+                self._schedule.changed(IDLE)
+            await kernel.idle(cpu, lambda: checked, "run.end")
 
         async with asyncio.TaskGroup() as group:
             for cpu in kernel.cpus:
@@ -280,30 +283,25 @@ class GuestAgent:
         self._past = self._totals()
         self._kernel = None
         self._ledger.power_failed()
-        self._replayer.rebooted()
+        self._workload.rebooted()
 
-    async def _watch(self, link: RpcLink, disk: GuestDisk) -> None:
-        """Find out when nothing can ever move again, and say when nothing has moved for long."""
-        before, idle_since = -1, 0.0
-        loop = asyncio.get_running_loop()
-        while True:
-            await asyncio.sleep(WATCH_SECONDS)
-            moved, before = link.statistics.commands != before, link.statistics.commands
-            if moved:
-                idle_since = loop.time()
-                continue
-            waiting = self._schedule.waiting()
-            lines = [
-                f"vcpu {w.vcpu}: {w.label}{' (undeclared change)' if w.ready else ''}"
-                for w in waiting
-            ]
-            if len(waiting) == self._config.vcpu_count and not link.in_flight + disk.in_flight:
-                raise DeadlockError(f"deadlock: {'; '.join(lines)}")
-            if loop.time() - idle_since >= STALL_SECONDS:
-                idle_since = loop.time()
-                logger().warning(
-                    "guest_stalled", guest=self._config.name, waiting=lines, commands=link.in_flight
+    def _completed(self) -> int | None:
+        return None if self._clock_started is None else self._workload.requests_done
+
+    def _changed(self, resource: Resource) -> None:
+        self._schedule.changed(resource)
+
+    def _violations_found(self, violations: list[str]) -> None:
+        """Keep and log each sentence once, however often a check comes to it."""
+        for what in violations:
+            if what not in self._violations and len(self._violations) < LOGGED_ERRORS_MAX:
+                logger().error(
+                    "invariant_violated",
+                    guest=self._config.name,
+                    what=what,
+                    requests=self._workload.requests_done,
                 )
+            self._violations[what] = None
 
     def _integrity_error(self, error: IntegrityError) -> None:
         if len(self._integrity_errors) < LOGGED_ERRORS_MAX:
@@ -313,6 +311,7 @@ class GuestAgent:
                 what=error.what,
                 page=error.page,
                 history=error.history,
+                requests=self._workload.requests_done,
             )
         self._integrity_errors.append(error)
 
@@ -320,29 +319,32 @@ class GuestAgent:
         """Counters of all incarnations, this one included."""
         if self._kernel is None:
             return self._past
-        return _sum(self._past, self._kernel.statistics)
+        return summed(self._past, self._kernel.statistics)
 
-    def _report(self) -> Report:
+    def report(self) -> Report:
+        """What the guest did so far; of the workload alone once that is done."""
+        now = self._totals()
         return Report(
             name=self._config.name,
-            requests=self._replayer.requests_done,
+            requests=self._workload.requests_done,
             seconds=self._seconds,
             reboots=len(self._links) - 1,
             messages=sum(link.statistics.messages for link in self._links),
             commands=sum(link.statistics.commands for link in self._links),
             pages_verified=self._verified,
-            statistics=replace(self._figures, integrity_errors=self._totals().integrity_errors),
+            statistics=replace(self._figures or now, integrity_errors=now.integrity_errors),
+            workload=dict(sorted(self._workload_counts.items())),
             integrity_errors=self._integrity_errors,
+            invariant_violations=list(self._violations),
         )
 
 
-def _sum(one: Statistics, other: Statistics) -> Statistics:
-    total = Statistics()
-    for name in Statistics.__dataclass_fields__:
-        a, b = getattr(one, name), getattr(other, name)
-        pairwise = [x + y for x, y in zip(a, b, strict=True)] if isinstance(a, list) else a + b
-        setattr(total, name, pairwise)
-    return total
+async def _tick(kernel: Kernel) -> None:
+    """The timer of every vCPU, for as long as somebody has a use for it."""
+    while True:
+        await asyncio.sleep(TICK_SECONDS)
+        for cpu in kernel.cpus:
+            kernel.tick(cpu.number)
 
 
 _GRAVEST: Final[tuple[type[BaseException], ...]] = (

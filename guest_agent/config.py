@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from guest_agent.kernel.grace import Grace
 from guest_agent.kernel.guards import FIXED, Guards
 from guest_agent.kernel.kernel import Hints
+from guest_agent.workload.mixed import Weights
 from guest_agent.workload.plan import Spread
 from guest_agent.workload.replay import Access
 from shared.arch import Mode
@@ -22,6 +24,15 @@ class ConfigError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class MixConfig:
+    """A mixed workload instead of traces: so many operations, drawn from a seed by weight."""
+
+    seed: int
+    operations: int
+    weights: Weights = field(default_factory=Weights)
+
+
+@dataclass(frozen=True, slots=True)
 class GuestConfig:
     """One guest.
 
@@ -29,6 +40,8 @@ class GuestConfig:
     is gone at the end. request_limit: only so many requests of each trace. cache_limit: pages
     that its page cache may hold. wait_seconds: for a host that is not there yet.
     reconnect_seconds: for one that is gone. perturb: seed of yields at points, or None.
+    mix: what it does instead of replaying traces. swap_pages: of its swap device.
+    stall_seconds: without a completed request for so long it gives up, or None.
     """
 
     host: Address
@@ -48,12 +61,19 @@ class GuestConfig:
     wait_seconds: float = 10.0
     reconnect_seconds: float = 60.0
     perturb: int | None = None
+    mix: MixConfig | None = None
+    swap_pages: int = 0
+    minor_faults: bool = False
+    grace: Grace = Grace.CALL
+    stall_seconds: float | None = None
 
     def __post_init__(self) -> None:
         """Raise ConfigError for what cannot run."""
         self._at_least("memory in pages", self.page_count, PAGES_MIN)
         self._at_least("vcpus", self.vcpu_count, 1)
         self._at_least("requests", self.request_limit, 1)
+        self._at_least("swap pages", self.swap_pages, 0)
+        self._at_least("operations", None if self.mix is None else self.mix.operations, 1)
         self._at_least("cache pages", self.cache_limit, 2 * self.vcpu_count)
         if self.cache_limit is not None and self.cache_limit >= self.page_count:
             raise ConfigError(

@@ -247,6 +247,32 @@ class FileBlockStore:
                 read.set_result(contents[block])
 
 
+class BlockStores:
+    """The files' disk, and in memory all others: swap device and DMA buffers.
+
+    What those hold means nothing to the next incarnation of the guest, and is kept as it
+    came: a block of zeroes is one, not a hole.
+    """
+
+    def __init__(self, files: FileBlockStore) -> None:
+        self._files = files
+        self._others: dict[tuple[int, int], Block] = {}
+
+    async def read(self, disk: int, block: int) -> Block:
+        """The block's content; one never written reads as version 0 of itself."""
+        if disk == self._files.disk:
+            return await self._files.read(disk, block)
+        found = self._others.get((disk, block))
+        return found if found is not None else (tag(disk, block, 0), TAGS_PER_PAGE)
+
+    async def write(self, disk: int, block: int, content: Block) -> None:
+        """Replace the block's content."""
+        if disk == self._files.disk:
+            await self._files.write(disk, block, content)
+        else:
+            self._others[disk, block] = content
+
+
 def open_block_store(path: Path, disk: int = 1) -> FileBlockStore:
     """Open the disk's file, or create an empty one. Raises DiskFileError."""
     try:

@@ -93,6 +93,10 @@ class RpcLink:
         self._end.fault_settled(number)
         self._something_settled.set()
 
+    def outstanding(self) -> dict[int, Command]:
+        """The commands without an outcome, by issuer; for a person who asks what it is."""
+        return self._end.outstanding()
+
     @property
     def in_flight(self) -> int:
         """Commands without an outcome, and faults that were announced and have not come."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import log
 from random import Random
 from typing import Final
 
@@ -23,6 +24,7 @@ YIELD_ODDS: Final = 8
 """A perturbed point yields once in this many times ..."""
 YIELD_TURNS_MAX: Final = 6
 """... for one to this many turns: an answer from the host may come in between."""
+_LOG_NO_YIELD: Final = log(1 - 1 / YIELD_ODDS)
 
 
 @dataclass(slots=True, eq=False)
@@ -147,20 +149,32 @@ class PerturbedSchedule(LoopSchedule):
     def __init__(self, seed: int) -> None:
         super().__init__()
         self._random = Random(seed)
+        self._points_left = self._gap()
 
     async def point(self, vcpu: Vcpu, label: str, accesses: Accesses) -> bool:
         """Perhaps let others run first; then as `LoopSchedule`."""
-        await self._perhaps_yield()
+        self._points_left -= 1
+        if not self._points_left:
+            await self._yield()
         return await super().point(vcpu, label, accesses)
 
     async def wait_until(
         self, vcpu: Vcpu, condition: Callable[[], bool], label: str, accesses: Accesses
     ) -> bool:
         """Perhaps let others run first; then as `LoopSchedule`."""
-        await self._perhaps_yield()
+        self._points_left -= 1
+        if not self._points_left:
+            await self._yield()
         return await super().wait_until(vcpu, condition, label, accesses)
 
-    async def _perhaps_yield(self) -> None:
-        if self._random.randrange(YIELD_ODDS) == 0:
-            for _ in range(self._random.randint(1, YIELD_TURNS_MAX)):
-                await asyncio.sleep(0)
+    def _gap(self) -> int:
+        """Points until the next yield, itself included: each yields with the same chance.
+
+        One draw for many points, because most points are far cheaper than a draw.
+        """
+        return 1 + int(log(1.0 - self._random.random()) / _LOG_NO_YIELD)
+
+    async def _yield(self) -> None:
+        self._points_left = self._gap()
+        for _ in range(self._random.randint(1, YIELD_TURNS_MAX)):
+            await asyncio.sleep(0)

@@ -45,6 +45,10 @@ class GuestEnd:
         self._unsent.clear()
         return batch
 
+    def outstanding(self) -> dict[int, Command]:
+        """What was submitted and not answered, by issuer."""
+        return {issuer: command for issuer, (_, command) in self._outstanding.items()}
+
     def connection_lost(self) -> None:
         """Mark all outstanding commands, and all acknowledgements, as to be sent again."""
         self._unsent = sorted(self._outstanding)
