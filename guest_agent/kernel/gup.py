@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from guest_agent.kernel.checked import check_loaded, content_key, is_current, report
 from guest_agent.kernel.content import DMA_DISK, TAGS_PER_PAGE, BlockKey, tag
 from guest_agent.kernel.cpu import Cpu, KernelBug
-from guest_agent.kernel.dirty import set_page_dirty_lock
+from guest_agent.kernel.dirty import set_page_dirty, set_page_dirty_lock
 from guest_agent.kernel.discard import discard_page
 from guest_agent.kernel.fault import handle_mm_fault
 from guest_agent.kernel.mm import Mm
-from guest_agent.kernel.page import ANY, Page, reads, writes
+from guest_agent.kernel.page import ANY, Page, PG_swapcache, reads, writes
 from guest_agent.kernel.page_alloc import put_page
 from guest_agent.kernel.page_hva import make_stable
 from guest_agent.kernel.ports import DiskRequest, DiskResult, Vcpu
@@ -34,8 +34,8 @@ async def follow_page(cpu: Cpu, mm: Mm, address: int, *, write: bool) -> Page | 
     """The page behind a page address, referenced and stable; mmap_sem is held.
 
     None: no pte allows the access, or the page was discarded and is unmapped by now.
-    DEVIATION: FOLL_TOUCH does not set PG_dirty. In Linux it does so before the page is
-    stable; the transfer's end sets it in any case, with the page lock.
+    CHOICE: stable under the page table lock, as in the version of 2005-09; that of 2005-12
+    gives the lock up first.
     """
     pte = mm.ptes.get(address)
     if pte is None:
@@ -43,15 +43,37 @@ async def follow_page(cpu: Cpu, mm: Mm, address: int, *, write: bool) -> Page | 
     await cpu.spin_lock(mm.page_table_lock, "ptl")
     await cpu.point("pte.load", reads("pte", pte.number))
     page = pte.page if pte.writable or not write else None
-    if page is not None:
-        await cpu.get_page(page)
+    stable = page is not None and await _get_stable(cpu, page, write=write)
     await cpu.spin_unlock(mm.page_table_lock, "ptl_unlock")
-    if page is None or not cpu.kernel.guards.stable_pin or await make_stable(cpu, page):
+    if page is None or stable:
         return page
     cpu.kernel.statistics.stable_failed += 1
     await discard_page(cpu, page)
     await put_page(cpu, page)
     return None
+
+
+async def _get_stable(cpu: Cpu, page: Page, *, write: bool) -> bool:
+    """FOLL_GET and FOLL_TOUCH: a reference, a stable page, a dirty one for a write.
+
+    RACE(dirty-before-stable): the page may be discarded already. Dirtied first, as
+    follow_page of Linux does, it runs into the BUG_ON(PageDirty) of its discarding.
+    """
+    guards = cpu.kernel.guards
+    await cpu.get_page(page)
+    if write and not guards.touch_after_stable:
+        await _touch(cpu, page)
+    if guards.stable_pin and not await make_stable(cpu, page):
+        return False
+    if write and guards.touch_after_stable:
+        await _touch(cpu, page)
+    return True
+
+
+async def _touch(cpu: Cpu, page: Page) -> None:
+    """Set PG_dirty where it has a reader. The pte keeps truncate away from the page."""
+    if page.anonymous is None or await cpu.read_flags(page) & PG_swapcache:
+        await set_page_dirty(cpu, page)
 
 
 async def get_user_pages(cpu: Cpu, mm: Mm, address: int, count: int, *, write: bool) -> list[Page]:
