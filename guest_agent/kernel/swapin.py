@@ -18,7 +18,6 @@ from guest_agent.kernel.mm import Pte, SwapEntry, Vma
 from guest_agent.kernel.page import (
     ANY,
     Page,
-    PG_discarded,
     PG_swapcache,
     PG_uptodate,
     reads,
@@ -84,7 +83,10 @@ async def _slot_is_gone(cpu: Cpu, vma: Vma, pte: Pte, entry: SwapEntry) -> VmFau
 
 
 async def _still_in_slot(cpu: Cpu, page: Page, entry: SwapEntry) -> bool:
-    """With the page locked: it is in the swap cache still, and at our slot. One step."""
+    """With the page locked: it is in the swap cache still, and at our slot. One step.
+
+    That it was not discarded since it was found (R13) is in it: its discarder had the lock.
+    """
     await cpu.point("page.private", reads("flags", page.pfn), reads("private", page.pfn))
     if not page.flags & PG_swapcache or page.private != entry.slot:
         return False
@@ -122,7 +124,7 @@ async def _map_swap_page(
     await cpu.point("pte.load", reads("pte", pte.number))
     same = pte.page is None and pte.entry == entry
     flags = await cpu.read_flags(page)
-    if not same or not flags & PG_uptodate or not await _may_install(cpu, page):
+    if not same or not flags & PG_uptodate:
         await cpu.spin_unlock(lock, "ptl_unlock")
         await unlock_page(cpu, page)
         await put_page(cpu, page)
@@ -140,14 +142,6 @@ async def _map_swap_page(
     await unlock_page(cpu, page)
     await cpu.spin_unlock(lock, "ptl_unlock")
     return VmFault.MINOR
-
-
-async def _may_install(cpu: Cpu, page: Page) -> bool:
-    """With patch 4/6 the page may have been discarded since it was found (R13)."""
-    kernel = cpu.kernel
-    if not kernel.config.minor_faults or not kernel.guards.install_checks_discarded:
-        return True
-    return not await cpu.read_flags(page) & PG_discarded
 
 
 async def _set_anon_rmap(cpu: Cpu, page: Page, vma: Vma, address: int) -> None:

@@ -1,7 +1,7 @@
 """Swapping: anonymous memory to the swap device and back, shared, volatile and discarded.
 
 Method: one vCPU on the real host core, the swap device in memory; every load is checked
-against what was stored. A guard that is off shows in what the same program then meets.
+against what was stored.
 """
 
 from __future__ import annotations
@@ -13,98 +13,17 @@ import pytest
 
 from guest_agent.kernel.content import ANONYMOUS_DISK, SWAP_DISK, TAGS_PER_PAGE, tag
 from guest_agent.kernel.cpu import KernelBug
-from guest_agent.kernel.guards import FIXED, Guards
-from guest_agent.kernel.mm import Mm, SwapEntry, Vma
-from guest_agent.kernel.page import Page, PG_dirty, PG_discarded, PG_swapcache, PG_writable
-from guest_agent.kernel.page_lock import lock_page, unlock_page
-from guest_agent.kernel.swap import find_swap_page, try_to_free_swap
+from guest_agent.kernel.mm import SwapEntry
+from guest_agent.kernel.page import Page, PG_dirty, PG_swapcache, PG_writable
+from guest_agent.kernel.swap import find_swap_page
 from guest_agent.kernel.swap_cache import (
     find_swap_page_nodiscard,
     get_swap_page,
     swap_duplicate,
     swap_free,
 )
-from guest_agent.kernel.syscalls import (
-    sys_exit,
-    sys_fork,
-    sys_mmap,
-    sys_munmap,
-    user_load,
-    user_store,
-)
-from guest_agent.kernel.vmscan import try_to_free_pages
-from tests.kernel.world import World
-
-Program = Coroutine[Any, Any, None]
-
-
-class SwapWorld(World):
-    """A World with one process that has `count` pages of anonymous memory, all stored to."""
-
-    def __init__(
-        self,
-        count: int = 1,
-        *,
-        page_count: int = 16,
-        swap_pages: int = 8,
-        guards: Guards = FIXED,
-        minor_faults: bool = False,
-    ) -> None:
-        super().__init__(
-            page_count, guards=guards, swap_pages=swap_pages, minor_faults=minor_faults
-        )
-        self.mm = self.kernel.new_mm()
-        self.vma: Vma
-
-        async def prepare() -> None:
-            self.vma = await sys_mmap(self.cpu, self.mm, None, 0, count, writable=True)
-            for address in range(self.vma.start, self.vma.end):
-                assert await user_store(self.cpu, self.mm, address)
-
-        self.run(prepare())
-
-    async def swap_out(self) -> None:
-        """Reclaim until nothing can be reclaimed: all anonymous pages are on the device."""
-        while await try_to_free_pages(self.cpu):
-            pass
-
-    def entry(self, mm: Mm | None = None, number: int = 0) -> SwapEntry:
-        """The swap entry in a pte of the process."""
-        entry = (mm or self.mm).ptes[self.vma.start + number].entry
-        assert isinstance(entry, SwapEntry)
-        return entry
-
-    def page(self, mm: Mm | None = None, number: int = 0) -> Page:
-        """The page that a pte of the process maps."""
-        page = (mm or self.mm).ptes[self.vma.start + number].page
-        assert page is not None
-        return page
-
-    async def shared_and_swapped(self) -> Mm:
-        """Fork, swap out, and let the child load: its pte maps the page, ours names the slot."""
-        child = await sys_fork(self.cpu, self.mm)
-        await self.swap_out()
-        assert await user_load(self.cpu, child, self.vma.start)
-        return child
-
-    def fill_swap(self) -> None:
-        """Take slots until the device counts as full."""
-
-        async def program() -> None:
-            while not self.kernel.swap.full():
-                assert await get_swap_page(self.cpu)
-
-        self.run(program())
-
-    def end(self) -> None:
-        """Compare all of memory; there is nothing wrong with it."""
-
-        async def program() -> None:
-            await self.kernel.verify(self.cpu)
-
-        self.run(program())
-        assert not self.kernel.integrity_errors
-
+from guest_agent.kernel.syscalls import sys_exit, sys_fork, sys_mmap, user_load, user_store
+from tests.kernel.swap_world import SwapWorld
 
 # Out and in.
 
@@ -423,112 +342,6 @@ def test_with_minor_faults_a_discarded_page_is_mapped_and_found_out_by_the_acces
     counted = world.kernel.statistics
     assert (counted.discard_faults, counted.stable_failed) == (1, 0)
     world.end()
-
-
-# Guards.
-
-
-def store_to_a_discarded_page(guards: Guards) -> SwapWorld:
-    """A write fault, by patch 4/6, on a page of the swap cache that is discarded."""
-    world = SwapWorld(guards=guards, minor_faults=True)
-
-    async def program() -> None:
-        child = await world.shared_and_swapped()
-        world.evict(world.page(child).pfn)
-        assert await user_store(world.cpu, world.mm, world.vma.start)
-        assert await user_load(world.cpu, child, world.vma.start)
-
-    world.run(program())
-    return world
-
-
-def test_a_fault_discards_after_it_has_unlocked() -> None:
-    world = store_to_a_discarded_page(FIXED)
-    assert world.kernel.statistics.pages_discarded == 1
-    world.end()
-
-
-def test_r26_a_fault_that_discards_with_the_page_locked_waits_for_itself() -> None:
-    with pytest.raises(AssertionError, match="waits for ever at lock_page"):
-        store_to_a_discarded_page(FIXED.without("unlock_before_discard"))
-
-
-def unmap_while_discarded(guards: Guards, *, full: bool) -> SwapWorld:
-    """Our pte names the slot of a page that the child maps and the host has discarded: unmap."""
-    world = SwapWorld(guards=guards, swap_pages=4)
-
-    async def program() -> None:
-        child = await world.shared_and_swapped()
-        if full:
-            world.fill_swap()
-        world.evict(world.page(child).pfn)
-        await sys_munmap(world.cpu, world.mm, world.vma)
-        assert await user_load(world.cpu, child, world.vma.start)
-
-    world.run(program())
-    return world
-
-
-@pytest.mark.parametrize("full", [False, True])
-def test_the_last_entry_of_a_discarded_page_leaves_page_and_slot(full: bool) -> None:
-    world = unmap_while_discarded(FIXED, full=full)
-    assert world.kernel.statistics.swap_reads == 2
-    world.end()
-
-
-def test_r27_a_lookup_that_discards_under_the_page_table_lock_dead_locks() -> None:
-    with pytest.raises(KernelBug, match=r"dead-lock.*\(ptl\)"):
-        unmap_while_discarded(FIXED.without("swap_nodiscard_lookup"), full=False)
-
-
-def test_r28_a_slot_freed_while_the_page_is_discarded_is_lost() -> None:
-    with pytest.raises(KernelBug, match="slot 0 is free"):
-        unmap_while_discarded(FIXED.without("swap_slot_stable"), full=True)
-
-
-def give_up_slot(guards: Guards, *, discarded: bool) -> tuple[World, Page, bool]:
-    """try_to_free_swap on a page in the swap cache that nobody maps."""
-    world = SwapWorld(guards=guards)
-    freed: list[tuple[Page, bool]] = []
-
-    async def program() -> None:
-        child = await world.shared_and_swapped()
-        page, slot = world.page(child), world.page(child).private
-        await sys_exit(world.cpu, child)
-        if discarded:
-            world.evict(page.pfn)
-        # The last pte that names the slot goes, as far as the map is concerned.
-        await swap_free(world.cpu, slot)
-        world.mm.ptes[world.vma.start].entry = None
-        assert await find_swap_page_nodiscard(world.cpu, slot) is page
-        await lock_page(world.cpu, page)
-        freed.append((page, await try_to_free_swap(world.cpu, page)))
-        await unlock_page(world.cpu, page)
-
-    world.run(program())
-    return world, *freed[0]
-
-
-def test_the_slot_of_a_page_that_is_there_is_freed() -> None:
-    world, page, freed = give_up_slot(FIXED, discarded=False)
-    assert freed
-    assert world.state(page) == "Sr"
-    assert page.flags & PG_dirty
-    assert not page.flags & PG_discarded
-    assert not any(world.kernel.swap.map)
-
-
-def test_the_slot_of_a_discarded_page_is_kept() -> None:
-    world, page, freed = give_up_slot(FIXED, discarded=True)
-    assert not freed
-    assert world.kernel.swap.pages[page.private] is page
-
-
-def test_r28_without_the_guard_the_slot_goes_with_the_content() -> None:
-    world, page, freed = give_up_slot(FIXED.without("swap_slot_stable"), discarded=True)
-    assert freed
-    assert world.state(page) == "Vz"
-    assert not any(world.kernel.swap.map)
 
 
 def test_a_lookup_of_an_empty_slot_finds_nothing() -> None:

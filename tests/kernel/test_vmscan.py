@@ -357,7 +357,7 @@ def two_reclaimers() -> Report:
         world.run_vcpu(1, allocate)
         return world
 
-    return explore(build, schedules_max=300)
+    return explore(build, schedules_max=100)
 
 
 def test_who_finds_every_page_isolated_waits_for_the_other() -> None:
