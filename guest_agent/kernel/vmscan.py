@@ -12,7 +12,6 @@ page that was written out is waited for. swap_tendency is without its mapped_rat
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 
 from guest_agent.kernel.buffers import try_to_release_page
@@ -55,20 +54,13 @@ class Verdict(Enum):
     ACTIVATE = "activate"
 
 
-@dataclass(frozen=True, slots=True)
-class _Scan:
-    """struct scan_control. may_swap: anonymous pages are reclaimed as well."""
-
-    may_swap: bool = True
-
-
 async def try_to_free_pages(cpu: Cpu) -> bool:
     """Free one page, of whatever kind; False if nothing on the lists can be freed.
 
     False too after waiting for another vCPU that had the last pages isolated: look again.
     """
     lru = cpu.kernel.lru
-    if await _shrink(cpu, _Scan()):
+    if await _shrink(cpu, may_swap=True):
         return True
     await cpu.point("lru.isolated", reads("lru"))
     if lru.isolated:
@@ -79,15 +71,15 @@ async def try_to_free_pages(cpu: Cpu) -> bool:
 
 async def shrink_cache(cpu: Cpu) -> bool:
     """Free one page of the page cache, for its limit; False if none can be freed."""
-    return await _shrink(cpu, _Scan(may_swap=False))
+    return await _shrink(cpu, may_swap=False)
 
 
-async def _shrink(cpu: Cpu, scan: _Scan) -> bool:
-    """shrink_zone at growing priority, until a page is free."""
+async def _shrink(cpu: Cpu, *, may_swap: bool) -> bool:
+    """shrink_zone at growing priority, until a page is free; anonymous ones too, or not."""
     lru = cpu.kernel.lru
     if lru.kind is LruKind.PLAIN:
         await cpu.point("lru.length", reads("lru"))
-        freed, _ = await _shrink_inactive(cpu, scan, 2 * len(lru.inactive) + 1)
+        freed, _ = await _shrink_inactive(cpu, 2 * len(lru.inactive) + 1, may_swap)
         return freed
     for priority in range(DEF_PRIORITY, -1, -1):
         await cpu.point("lru.length", writes("lru"))
@@ -95,7 +87,7 @@ async def _shrink(cpu: Cpu, scan: _Scan) -> bool:
         inactive = (len(lru.inactive) >> priority) + 1
         reclaim_mapped = SWAPPINESS + (100 >> lru.prev_priority) >= 100
         await _refill_inactive(cpu, lru.refill_count(priority), reclaim_mapped)
-        freed, scanned = await _shrink_inactive(cpu, scan, inactive)
+        freed, scanned = await _shrink_inactive(cpu, inactive, may_swap)
         await cpu.point("lru.scanned", writes("lru"))
         lru.scanned(scanned)
         if freed:
@@ -155,14 +147,14 @@ async def _reference_bit(cpu: Cpu, page: Page) -> bool:
 # From the inactive list out of memory.
 
 
-async def _shrink_inactive(cpu: Cpu, scan: _Scan, count: int) -> tuple[bool, int]:
+async def _shrink_inactive(cpu: Cpu, count: int, may_swap: bool) -> tuple[bool, int]:
     """Look at up to `count` inactive pages, until one is freed: whether, and after how many."""
     lru = cpu.kernel.lru
     for scanned in range(count):
         page = await lru.isolate(cpu)
         if page is None:
             return False, scanned
-        verdict = await shrink_page(cpu, page, scan)
+        verdict = await _shrink_page(cpu, page, may_swap=may_swap)
         if verdict is Verdict.FREED:
             await lru.forget(cpu, page)
             await put_page(cpu, page)
@@ -174,12 +166,12 @@ async def _shrink_inactive(cpu: Cpu, scan: _Scan, count: int) -> tuple[bool, int
     return False, count
 
 
-async def shrink_page(cpu: Cpu, page: Page, scan: _Scan) -> Verdict:
+async def _shrink_page(cpu: Cpu, page: Page, *, may_swap: bool) -> Verdict:
     """shrink_list for one isolated page that we hold a reference to."""
     if not await trylock_page(cpu, page):
         return Verdict.KEEP
     referenced = await _page_referenced(cpu, page)
-    verdict = await _make_removable(cpu, page, scan, referenced=referenced)
+    verdict = await _make_removable(cpu, page, may_swap=may_swap, referenced=referenced)
     if verdict is None and await cpu.read_flags(page) & PG_dirty:
         if referenced:
             verdict = Verdict.KEEP
@@ -193,13 +185,15 @@ async def shrink_page(cpu: Cpu, page: Page, scan: _Scan) -> Verdict:
     return verdict
 
 
-async def _make_removable(cpu: Cpu, page: Page, scan: _Scan, *, referenced: bool) -> Verdict | None:
+async def _make_removable(
+    cpu: Cpu, page: Page, *, may_swap: bool, referenced: bool
+) -> Verdict | None:
     """Give a locked page a place on the swap device, and unmap it; None: go on with it."""
     flags = await cpu.read_flags(page)
     if flags & (PG_writeback | PG_discarded):
         # Discarded since it was isolated: whoever did it has taken it out of everything else.
         return Verdict.KEEP
-    if not scan.may_swap and page.anonymous is not None:
+    if not may_swap and page.anonymous is not None:
         return Verdict.KEEP
     if referenced and await _in_use(cpu, page):
         return Verdict.ACTIVATE
