@@ -147,6 +147,9 @@ async def map_page(
     pte = cpu.kernel.pte(mm, address)
     await cpu.point("pte.load", reads("pte", pte.number))
     taken = pte.page is not None or isinstance(pte.entry, SwapEntry)
+    # A non-linear pte that was being unmapped may have looked empty, and so linear.
+    if isinstance(pte.entry, FileEntry) and pte.entry.index != page.index:
+        taken = True
     if taken or not await _may_install(cpu, vma, page, truncate_count):
         await cpu.spin_unlock(mm.page_table_lock, "ptl_unlock")
         await put_page(cpu, page)
