@@ -190,8 +190,11 @@ async def _make_removable(
 ) -> Verdict | None:
     """Give a locked page a place on the swap device, and unmap it; None: go on with it."""
     flags = await cpu.read_flags(page)
-    if flags & (PG_writeback | PG_discarded):
-        # Discarded since it was isolated: whoever did it has taken it out of everything else.
+    if flags & PG_writeback:
+        return Verdict.KEEP
+    if flags & PG_discarded and page.anonymous is not None:
+        # Discarded since it was isolated, and out of the swap cache: it must not get a slot
+        # again. A file's page is told apart when it is to be removed (mark_removed).
         return Verdict.KEEP
     if not may_swap and page.anonymous is not None:
         return Verdict.KEEP
