@@ -38,7 +38,6 @@ GROUPS: Final = (
 SEED_HAS: Final = {
     "counts_in_one_load": "two loads, `page_mapcount` and then `page_count` (1/6)",
     "flags_after_counts": "flags and mapping first, the counts last (1/6)",
-    "tolerant_compare": "a comparison in 1/6; the assertion that trips over it is v4's",
     "volatile_before_put": "the offer follows the decrement, in `put_page_testzero` (1/6)",
     "writeback_reference": "the end of a writeback offers the page and holds nothing (1/6)",
     "touch_after_stable": "`follow_page` dirties the page before it is made stable (1/6)",
@@ -51,7 +50,7 @@ SEED_HAS: Final = {
     "fork_checks_discarded": "`copy_one_pte` copies every pte that is present",
     "putback_checks_discarded": "reclaim puts back what it has isolated",
     "discard_list_irq_safe": "a pagevec per vCPU, and a lock without irqsave (5/6)",
-    "free_keeps_irq_state": "nothing in 5/6; v3 to v7 enable interrupts whatever they were",
+    "unmap_ignores_locked": "`BUG_ON` for a locked vma in the unmapping of discarded pages (1/6)",
     "grace_calls_again": "nothing in 5/6; v4 frees what it has spliced after one call",
 }
 """What the posting of 2005-12-16 has in the place of each guard that preset `seed` lacks."""

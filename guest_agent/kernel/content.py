@@ -140,6 +140,11 @@ class Ledger:
         block = self._block(key)
         block.durable = max(block.durable, version)
 
+    def is_durable(self, key: BlockKey) -> bool:
+        """Whether what the disk has is what a load may see now."""
+        block = self._block(key)
+        return block.durable in block.legal
+
     def found_on_disk(self, key: BlockKey, version: int) -> None:
         """A guest that has just started finds this version, of an earlier run, on its disk."""
         block = self._block(key)

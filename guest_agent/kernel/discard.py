@@ -68,8 +68,12 @@ async def _remove_discarded(cpu: Cpu, page: Page) -> None:
     if mapping is None:
         raise KernelBug(f"discard of a page without mapping: {page.describe()}")
     await cpu.spin_lock(mapping.tree_lock, "tree_lock")
-    await cpu.point("page_tree.delete", writes("page_tree", mapping.number))
+    await cpu.point(
+        "page_tree.delete", writes("page_tree", mapping.number), writes("mapping", page.pfn)
+    )
     kernel.forget(mapping, page)
+    if not kernel.guards.discard_keeps_mapping:
+        page.mapping = None
     await cpu.spin_unlock(mapping.tree_lock, "tree_unlock")
     _discarded(cpu, page)
     if await cpu.put_page_testzero(page):

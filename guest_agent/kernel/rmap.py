@@ -21,7 +21,7 @@ from guest_agent.kernel.page import (
     reads,
     writes,
 )
-from guest_agent.kernel.page_alloc import put_page
+from guest_agent.kernel.page_alloc import free_hot_cold_page, put_page
 from guest_agent.kernel.page_hva import make_stable, make_volatile, reset_write
 from guest_agent.kernel.swap_cache import swap_duplicate
 from shared.arch import KEY_CHANGED
@@ -33,8 +33,7 @@ async def anon_vma_prepare(cpu: Cpu, vma: Vma) -> None:
     """The vma is about to get an anonymous page: give it an anon_vma. One step."""
     await cpu.point("anon_vma.prepare", writes("anon_vma"))
     if vma.anon_vma is None:
-        vma.anon_vma = cpu.kernel.new_anon_vma()
-        vma.anon_vma.vmas.append(vma)
+        vma.anon_vma = cpu.kernel.new_anon_vma(vma)
 
 
 async def make_anonymous(cpu: Cpu, page: Page, vma: Vma, address: int, content: Anonymous) -> None:
@@ -72,18 +71,20 @@ async def page_remove_rmap(cpu: Cpu, page: Page) -> None:
     The pte's reference is still held, and no longer counted as a mapping: that keeps
     make_volatile away while the dirty bit is in transit.
     """
+    if not cpu.kernel.guards.reset_write_last:
+        # RACE(flag-before-the-drop): while the pte still counts as a mapping, the page can be
+        # offered; without PG_writable the host need not look at the change bit (R6).
+        await cpu.point("page.mapcount", reads("mapcount", page.pfn))
+        if page.mapcount == 1:
+            await reset_write(cpu, page)
     await cpu.point("page.mapcount_dec", writes("mapcount", page.pfn))
     if page.mapcount <= 0:
         raise KernelBug(f"unmap of a page that is not mapped: {page.describe()}")
     page.mapcount -= 1
     if page.mapcount or not await _has_dirty_reader(cpu, page):
         return
-    early = not cpu.kernel.guards.reset_write_last
-    if early:
-        await reset_write(cpu, page)
     await transfer_dirty(cpu, page)
-    if not early:
-        await reset_write(cpu, page)
+    await reset_write(cpu, page)
 
 
 async def _has_dirty_reader(cpu: Cpu, page: Page) -> bool:
@@ -93,6 +94,18 @@ async def _has_dirty_reader(cpu: Cpu, page: Page) -> bool:
     add_to_swap when it gets one.
     """
     return page.anonymous is None or bool(await cpu.read_flags(page) & PG_swapcache)
+
+
+async def put_mapped_page(cpu: Cpu, page: Page) -> None:
+    """Drop the reference of a pte that is gone.
+
+    With patch 4/6 the page's state stays what it is: it was offered before it was mapped,
+    and is volatile as a rule (page_cache_release_nohv).
+    """
+    if not cpu.kernel.config.minor_faults:
+        await put_page(cpu, page)
+    elif await cpu.put_page_testzero(page):
+        await free_hot_cold_page(cpu, page)
 
 
 async def transfer_dirty(cpu: Cpu, page: Page) -> None:
@@ -118,11 +131,13 @@ async def _changed_but_discarded(cpu: Cpu, page: Page) -> None:
     """C was seen set and op 6 then reported V+z: the 2005 series has BUG_ON here (R50).
 
     C outlives writeback, so a page may be clean, read-only mapped, volatile and changed;
-    the host discards it rightly. Preset `fixed` takes it for what it is: discarded.
+    the host discards it rightly. Preset `fixed` takes it for what it is: discarded. It may
+    have been mapped writable since, by fork, mprotect or a minor fault, but not stored to.
     """
     if not cpu.kernel.guards.tolerate_discard:
         raise KernelBug(f"BUG_ON(!page_hva_make_stable(page)): {page.describe()}")
-    if await cpu.read_flags(page) & PG_writable:
+    mapping = page.mapping
+    if mapping is not None and not cpu.kernel.ledger.is_durable(mapping.block(page.index)):
         raise KernelBug(f"a page mapped writable was discarded: {page.describe()}")
     page.history.append(f"vcpu{cpu.number} C was set and the page is discarded")
 
@@ -178,9 +193,11 @@ async def _unmap_everywhere(cpu: Cpu, page: Page, *, locked_too: bool) -> bool:
         await cpu.spin_unlock(anon_vma.lock, "anon_vma_unlock")
         return done
     if mapping is None:
-        return True
+        raise KernelBug(f"ptes that nobody can find: {page.describe()}")
     await cpu.spin_lock(mapping.i_mmap_lock, "i_mmap_lock")
-    places = [(v, a) for v in mapping.i_mmap if (a := v.address(page.index)) is not None]
+    # CHOICE: a prio tree promises no order; newest first is the one that shows more.
+    linear = reversed(mapping.i_mmap)
+    places = [(v, a) for v in linear if (a := v.address(page.index)) is not None]
     # In a non-linear vma the page may be anywhere.
     places += [(v, a) for v in mapping.i_mmap_nonlinear for a in range(v.start, v.end)]
     done = await _unmap_vmas(cpu, page, iter(places), locked_too=locked_too)
@@ -206,9 +223,7 @@ async def _unmap_vmas(
 
 async def _unmap_one(cpu: Cpu, page: Page, vma: Vma, address: int, *, locked_too: bool) -> bool:
     """try_to_unmap_one; False if VM_LOCKED forbids it."""
-    pte = vma.mm.ptes.get(address)
-    if pte is None:
-        return True
+    pte = cpu.kernel.pte(vma.mm, address)
     if not cpu.kernel.guards.unmap_takes_lock:
         # RACE(peek-before-the-lock): as page_check_address of the series does; a pte that is
         # about to be set under the lock is missed (R14).
@@ -237,4 +252,4 @@ async def _remove_pte(cpu: Cpu, page: Page, vma: Vma, address: int, pte: Pte) ->
         await cpu.point("pte.set", writes("pte", pte.number))
         pte.entry = FileEntry(page.index)
     await page_remove_rmap(cpu, page)
-    await put_page(cpu, page)
+    await put_mapped_page(cpu, page)

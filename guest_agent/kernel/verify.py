@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 async def verify(kernel: Kernel, cpu: Cpu, share: int = 0, shares: int = 1) -> int:
-    """Compare every cached page, every block that was ever stored to, all anonymous memory.
+    """Compare every cached page, every block that was ever stored to, everything mapped.
 
     Pages of files are compared whole; those not cached any more are read from the disk, and
-    a block belongs to the last file that begins at or before it. Anonymous pages are loaded
-    from, swapped in if need be. share, shares: several vCPUs may each do a part. Returns how
+    a block belongs to the last file that begins at or before it. What processes have mapped
+    or swapped out is loaded from through its pte. share, shares: several vCPUs may each do a part. Returns how
     many pages were compared; what is wrong is reported as an integrity error.
     """
     wanted = {m.number: set(m.pages) for m in kernel.mappings.values()}
@@ -39,15 +39,15 @@ async def verify(kernel: Kernel, cpu: Cpu, share: int = 0, shares: int = 1) -> i
             await kernel_load(cpu, page, mapping, index, tags=TAGS_PER_PAGE)
             await put_page(cpu, page)
             compared += 1
-    return compared + await _verify_anonymous(kernel, cpu, share, shares)
+    return compared + await _verify_mapped(kernel, cpu, share, shares)
 
 
-async def _verify_anonymous(kernel: Kernel, cpu: Cpu, share: int, shares: int) -> int:
+async def _verify_mapped(kernel: Kernel, cpu: Cpu, share: int, shares: int) -> int:
     places = [
         (mm, address)
         for mm in kernel.mms
         for address, pte in sorted(mm.ptes.items())
-        if isinstance(pte.entry, SwapEntry) or (pte.page is not None and pte.page.anonymous)
+        if pte.page is not None or isinstance(pte.entry, SwapEntry)
     ]
     for mm, address in places[share::shares]:
         await user_access(cpu, mm, address, write=False)

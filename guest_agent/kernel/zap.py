@@ -8,9 +8,8 @@ from __future__ import annotations
 from guest_agent.kernel.cpu import Cpu
 from guest_agent.kernel.mm import FileEntry, Pte, SwapEntry, Vma
 from guest_agent.kernel.page import Page, reads, writes
-from guest_agent.kernel.page_alloc import free_hot_cold_page, put_page
-from guest_agent.kernel.rmap import page_remove_rmap, ptep_clear_flush
-from guest_agent.kernel.swap import free_page_and_swap_cache, free_swap_and_cache
+from guest_agent.kernel.rmap import page_remove_rmap, ptep_clear_flush, put_mapped_page
+from guest_agent.kernel.swap import free_swap_and_cache, free_swap_cache
 
 
 async def zap_page_range(cpu: Cpu, vma: Vma, *, truncated_from: int | None = None) -> None:
@@ -19,8 +18,10 @@ async def zap_page_range(cpu: Cpu, vma: Vma, *, truncated_from: int | None = Non
     Copies of truncated pages in private mappings go too (even_cows). In a non-linear vma a
     truncated page leaves its file offset behind.
     """
+    kernel = cpu.kernel
     for address in range(vma.start, vma.end):
-        pte = vma.mm.ptes.get(address)
+        # Truncate has no mmap_sem: a fault may be about to set a pte that is not there yet.
+        pte = vma.mm.ptes.get(address) if truncated_from is None else kernel.pte(vma.mm, address)
         if pte is not None:
             await _zap_pte(cpu, vma, address, pte, truncated_from)
 
@@ -51,19 +52,9 @@ async def _zap_page(cpu: Cpu, vma: Vma, pte: Pte, page: Page, *, truncated: bool
         await cpu.point("pte.set", writes("pte", pte.number))
         pte.entry = FileEntry(page.index)
     await page_remove_rmap(cpu, page)
-    await _release(cpu, page)
-
-
-async def _release(cpu: Cpu, page: Page) -> None:
-    """Drop a pte's reference. With patch 4/6 the page's state stays what it is.
-
-    It was offered before it was mapped, and is volatile as a rule.
-    """
-    if not cpu.kernel.config.minor_faults:
-        # Its slot goes with it, if nobody else needs that.
-    await (put_page if page.anonymous is None else free_page_and_swap_cache)(cpu, page)
-    elif await cpu.put_page_testzero(page):
-        await free_hot_cold_page(cpu, page)
+    if page.anonymous is not None:
+        await free_swap_cache(cpu, page)
+    await put_mapped_page(cpu, page)
 
 
 async def _zap_entry(cpu: Cpu, pte: Pte) -> None:

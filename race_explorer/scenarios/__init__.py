@@ -1,31 +1,27 @@
-"""The scenario library: one readable file a race, the story in its docstring."""
+"""The scenario library: one readable file a race, the story in its docstring.
+
+Rules:
+- A scenario is a module in this package with a SCENARIO, named after it with underscores for
+  dashes. Adding one is adding that file.
+"""
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from typing import Final
 
-from race_explorer.scenarios import (
-    borrowed_reference,
-    concurrent_discard_faults,
-    counts_apart,
-    dirty_bit_in_transit,
-    freed_while_fault_pending,
-    make_stable_overtakes,
-    stale_change_bit,
-    writable_flag_taken,
-)
 from race_explorer.scenarios.scenario import Scenario
 
-SCENARIOS: Final[dict[str, Scenario]] = {
-    module.SCENARIO.name: module.SCENARIO
-    for module in (
-        make_stable_overtakes,
-        dirty_bit_in_transit,
-        concurrent_discard_faults,
-        freed_while_fault_pending,
-        stale_change_bit,
-        counts_apart,
-        writable_flag_taken,
-        borrowed_reference,
-    )
-}
+
+def _library() -> dict[str, Scenario]:
+    """All scenarios by name, sorted."""
+    modules = [
+        importlib.import_module(f"{__name__}.{found.name}")
+        for found in sorted(pkgutil.iter_modules(__path__), key=lambda found: found.name)
+    ]
+    scenarios = [module.SCENARIO for module in modules if hasattr(module, "SCENARIO")]
+    return {scenario.name: scenario for scenario in scenarios}
+
+
+SCENARIOS: Final = _library()
