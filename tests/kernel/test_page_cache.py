@@ -12,7 +12,12 @@ from collections.abc import Callable
 import pytest
 
 from guest_agent.kernel.cpu import Cpu, KernelBug
-from guest_agent.kernel.dirty import set_page_dirty, set_page_dirty_lock
+from guest_agent.kernel.dirty import (
+    set_page_dirty,
+    set_page_dirty_lock,
+    set_page_uptodate,
+    set_page_writeback,
+)
 from guest_agent.kernel.discard import discard_page, get_page_if_present
 from guest_agent.kernel.filemap import sys_read, sys_write
 from guest_agent.kernel.guards import FIXED, Guards
@@ -21,18 +26,24 @@ from guest_agent.kernel.page import Page, PG_dirty, PG_discarded, PG_referenced
 from guest_agent.kernel.page_alloc import put_page
 from guest_agent.kernel.page_cache import (
     PAGEVEC_SIZE,
+    add_new_page,
     find_get_page,
     find_get_page_nodiscard,
     find_get_pages,
     find_get_pages_tag,
 )
-from guest_agent.kernel.page_hva import make_volatile
-from guest_agent.kernel.page_lock import lock_page
+from guest_agent.kernel.page_hva import make_stable, make_volatile
+from guest_agent.kernel.page_lock import lock_page, unlock_page
 from guest_agent.kernel.syscalls import sys_fsync, sys_truncate
-from guest_agent.kernel.vmscan import Verdict, _shrink_page
-from guest_agent.kernel.writeback import write_page
+from guest_agent.kernel.vmscan import Verdict, _remove, _shrink_page
+from guest_agent.kernel.writeback import (
+    end_page_writeback,
+    wait_on_page_writeback,
+    write_page,
+)
 from race_explorer.engine import Report, explore
 from race_explorer.world import SimWorld
+from shared.arch import USAGE_MASK, Orc, Usage
 from tests.kernel.world import World
 
 SCHEDULES_MAX = 20_000
@@ -276,6 +287,74 @@ def test_one_that_makes_the_page_stable_does() -> None:
     found = search(complete_in_make_volatile, "irq_never_stabilises").counterexample
     assert found is not None
     assert "dead-lock" in found.violations[0]
+
+
+class _NotCompared(SimWorld):
+    """The page's second content is made up: there is nothing to compare at the end."""
+
+    def finished(self) -> list[str]:
+        return []
+
+
+def reuse_behind_the_interrupt(guards: Guards) -> SimWorld:
+    """One vCPU ends a page's writeback, the other reclaims the page and uses it again."""
+    world = _NotCompared(KernelConfig(page_count=3, vcpu_count=2, guards=guards))
+    kernel = world.kernel
+    file = kernel.open_file(1, disk=1, first_block=0)
+    pages: list[Page] = []
+
+    async def prepare() -> None:
+        cpu = kernel.cpus[0]
+        await kernel.boot(cpu)
+        await sys_read(cpu, file, 0, 1)
+        page = file.pages[0]
+        pages.append(page)
+        assert await kernel.lru.isolate(cpu) is page
+        await lock_page(cpu, page)
+        assert await make_stable(cpu, page)
+        await set_page_writeback(cpu, page)
+        if guards.writeback_reference:
+            await cpu.get_page(page)
+
+    async def interrupt(cpu: Cpu) -> None:
+        depth = cpu.local_irq_save()
+        await end_page_writeback(cpu, pages[0])
+        cpu.local_irq_restore(depth)
+
+    async def reuse(cpu: Cpu) -> None:
+        (page,) = pages
+        await wait_on_page_writeback(cpu, page)
+        removed = await _remove(cpu, page, file.tree_lock, file) is Verdict.FREED
+        await unlock_page(cpu, page)
+        if not removed:
+            world.mark("not reclaimed")
+            return
+        await put_page(cpu, page)
+        assert await add_new_page(cpu, file, 1) is page
+        world.mark("reused")
+        await set_page_uptodate(cpu, page)
+        await unlock_page(cpu, page)
+        state = await cpu.essa(Orc.GET_STATE, page)
+        assert Usage(state & USAGE_MASK) is Usage.STABLE, "not stable, and somebody uses it"
+
+    world.prepare(prepare())
+    world.run_vcpu(1, interrupt)
+    world.run_vcpu(0, reuse)
+    return world
+
+
+def test_a_page_under_writeback_is_not_reused_before_the_interrupt_is_through() -> None:
+    report = search(reuse_behind_the_interrupt)
+    assert report.counterexample is None, report.counterexample
+    assert report.exhausted
+    assert report.reached["reused"]
+    assert report.reached["not reclaimed"]
+
+
+def test_without_its_reference_the_interrupt_offers_somebody_elses_page() -> None:
+    found = search(reuse_behind_the_interrupt, "writeback_reference").counterexample
+    assert found is not None
+    assert "somebody uses it" in found.violations[0]
 
 
 # The dirty tag.
