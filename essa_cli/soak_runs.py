@@ -35,6 +35,15 @@ EVICT_SECONDS: Final = 0.02
 """Between two rounds of evictions."""
 EVICTIONS_A_ROUND: Final = 8
 """Pages of each guest in one round."""
+VARIANTS: Final = (
+    (),
+    ("--minor-faults", "--grace", "sign-off"),
+    ("--grace", "each"),
+    ("--minor-faults",),
+)
+"""What the guests differ in, in turn: each variant of the kernel is soaked."""
+SWAP_PART: Final = 2
+"""A guest has so many times fewer slots on its swap device than pages."""
 KEPT_LINES: Final = 400
 """Of a guest's log, for its oops."""
 DAMAGE_MAX: Final = 20
@@ -210,7 +219,8 @@ def _guest_options(plan: SoakPlan, number: int, state: GuestState) -> list[str]:
         "--name", state.name, "--memory", str(plan.page_count), "--vcpus", str(plan.vcpus),
         "--workload", "mixed", "--seed", seed, "--operations", str(state.operations),
         "--perturb", seed, "--stall", f"{STALL_SECONDS:g}", "--wait", f"{READY_SECONDS:g}",
-        "--log-level", "info", "--json", *plan.options,
+        "--swap", str(plan.page_count // SWAP_PART), "--log-level", "info", "--json",
+        *VARIANTS[number % len(VARIANTS)], *plan.options,
     ]  # fmt: skip
 
 

@@ -20,9 +20,9 @@ from typing import Final
 
 from guest_agent.kernel.ports import Accesses, Resource, Vcpu
 
-YIELD_ODDS: Final = 8
+YIELD_ODDS: Final = 12
 """A perturbed point yields once in this many times ..."""
-YIELD_TURNS_MAX: Final = 6
+YIELD_TURNS_MAX: Final = 4
 """... for one to this many turns: an answer from the host may come in between."""
 _LOG_NO_YIELD: Final = log(1 - 1 / YIELD_ODDS)
 

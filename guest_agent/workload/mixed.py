@@ -89,10 +89,6 @@ class Mix:
         """Blocks of the disk that its files take."""
         return self.shape.block_count
 
-    def share(self, vcpu: int) -> int:
-        """How many operations a vCPU has."""
-        return self.operations // self.vcpu_count + (vcpu < self.operations % self.vcpu_count)
-
 
 def operations(seed: int, vcpu: int, weights: Weights, shape: Shape) -> Iterator[Operation]:
     """The operations of one vCPU, without end."""
@@ -119,6 +115,7 @@ def _page(random: Random, shape: Shape) -> int:
 class MixedRunner:
     """Executes a mix on one kernel after the other; what is done survives a kernel.
 
+    Which vCPU has how many operations is left to time: whoever is free takes its next one.
     counts: how operations ended, over all kernels.
     """
 
@@ -138,29 +135,24 @@ class MixedRunner:
         vcpus = range(mix.vcpu_count)
         self._streams = [operations(mix.seed, v, mix.weights, mix.shape) for v in vcpus]
         self._next = [next(stream) for stream in self._streams]
-        self._done = [0 for _ in vcpus]
-        self._chunk = max(1, mix.check_every // mix.vcpu_count)
-        self._reached = [0 for _ in vcpus]
-        self._passed = 0
+        self._running = 0
+        self._waiting = 0
+        self._checked = 0
 
     def rebooted(self) -> None:
         """Memory is gone, and with it all processes; every vCPU goes on where it was."""
         self._machine = None
-        self._reached = [done // self._chunk for done in self._done]
-        self._passed = min(self._reached)
+        self._running = self._waiting = 0
 
     async def run(self, cpu: Cpu) -> None:
-        """Execute the vCPU's operations, then take interrupts until all are through."""
-        machine, vcpu = self._machine_of(cpu.kernel), cpu.number
-        share = self._mix.share(vcpu)
-        while self._done[vcpu] < share:
-            await machine.execute(cpu, self._next[vcpu])
-            self._next[vcpu] = next(self._streams[vcpu])
-            self._done[vcpu] += 1
-            self.requests_done += 1
-            if self._done[vcpu] % self._chunk == 0:
-                await self._barrier(cpu, self._done[vcpu] // self._chunk)
-        await self._barrier(cpu, self._mix.share(0) // self._chunk + 1)
+        """Execute operations and meet at barriers, until all are through."""
+        machine = self._machine_of(cpu.kernel)
+        total, every = self._mix.operations, self._mix.check_every
+        while self._checked < total:
+            stop = min(total, (self._checked // every + 1) * every)
+            while self.requests_done + self._running < stop:
+                await self._execute(cpu, machine)
+            await self._barrier(cpu, stop)
 
     async def unmap_all(self, cpu: Cpu) -> None:
         """End all processes, so that every store shows as a dirty page."""
@@ -171,12 +163,19 @@ class MixedRunner:
             self._machine = Machine(kernel, self._mix.shape, self.counts)
         return self._machine
 
+    async def _execute(self, cpu: Cpu, machine: Machine) -> None:
+        vcpu = cpu.number
+        self._running += 1
+        await machine.execute(cpu, self._next[vcpu])
+        self._running -= 1
+        self.requests_done += 1
+        self._next[vcpu] = next(self._streams[vcpu])
+
     async def _barrier(self, cpu: Cpu, number: int) -> None:
         """Wait for all other vCPUs; the last one to come checks the invariants."""
-        self._reached[cpu.number] = number
-        complete = min(self._reached)
-        if complete > self._passed:
+        self._waiting += 1
+        if self._waiting == self._mix.vcpu_count:
             self._violated(await invariants.check(cpu.kernel, cpu))
-            self._passed = complete
+            self._waiting, self._checked = 0, number
             self._changed(IDLE)
-        await cpu.kernel.idle(cpu, lambda: self._passed >= number, "mixed.barrier")
+        await cpu.kernel.idle(cpu, lambda: self._checked >= number, "mixed.barrier")

@@ -54,7 +54,23 @@ class Kind(StrEnum):
     REMAP = "remap"  # remap_file_pages: page `page` of the area becomes page `count` of the file
     DMA_OUT = "dma_out"  # `count` pages of the area from `page` on, to a device
     DMA_IN = "dma_in"
-    PRESSURE = "pressure"  # reclaim `count` times
+    PRESSURE = "pressure"  # reclaim `count` pages
+
+
+_ON_AREAS: Final = frozenset(
+    {
+        Kind.MUNMAP,
+        Kind.LOAD,
+        Kind.STORE,
+        Kind.MSYNC,
+        Kind.MPROTECT,
+        Kind.MLOCK,
+        Kind.MUNLOCK,
+        Kind.REMAP,
+        Kind.DMA_OUT,
+        Kind.DMA_IN,
+    }
+)
 
 
 class Memory(StrEnum):
@@ -82,24 +98,32 @@ class Operation:
 class Shape:
     """How large the world of the operations is.
 
-    processes, areas: at most so many, and areas of one process. private_pages: of private
-    and anonymous areas of all processes together; locked_pages: of locked ones.
+    processes, areas: at most so many, and areas of one process. transfer_pages: of one read,
+    write or DMA. private_pages: of private and anonymous areas of all processes together;
+    locked_pages: of locked ones.
     """
 
-    files: int = 3
-    file_pages: int = 64
-    processes: int = 4
+    files: int = 8
+    file_pages: int = 32
+    processes: int = 8
     areas: int = 6
-    area_pages: int = 8
+    area_pages: int = 6
+    transfer_pages: int = 2
     private_pages: int = 64
     locked_pages: int = 16
 
     @classmethod
-    def of_memory(cls, page_count: int) -> Shape:
-        """A shape whose files alone are larger than a guest of so many pages."""
+    def of_memory(cls, page_count: int, vcpu_count: int) -> Shape:
+        """One for a guest whose memory holds neither all its files nor all private memory.
+
+        Two vCPUs share a process on average, and a file: more wait for each other.
+        """
+        files = max(2, vcpu_count // 2)
         return cls(
-            file_pages=max(8, page_count // 2),
-            private_pages=page_count // 4,
+            files=files,
+            file_pages=max(8, 3 * page_count // (2 * files)),
+            processes=max(2, vcpu_count // 2),
+            private_pages=page_count // 2,
             locked_pages=page_count // 16,
         )
 
@@ -160,9 +184,11 @@ class Machine:
     async def execute(self, cpu: Cpu, operation: Operation) -> None:
         """Execute one operation, in the process that its number picks."""
         process = self._processes[operation.process % len(self._processes)]
+        # A program that has nothing mapped maps something first.
+        kind = Kind.MMAP if operation.kind in _ON_AREAS and not process.areas else operation.kind
         process.users += 1
-        done = await self._handlers[operation.kind](cpu, process, operation)
-        self.counts[operation.kind.value if done else "refused"] += 1
+        done = await self._handlers[kind](cpu, process, operation)
+        self.counts[kind.value if done else "refused"] += 1
         await self._leave(cpu, process)
 
     async def finish(self, cpu: Cpu) -> None:
@@ -194,13 +220,13 @@ class Machine:
 
     async def _read(self, cpu: Cpu, _process: _Process, operation: Operation) -> bool:
         shape = self.shape
-        run = self._run_of(operation, shape.file_pages, shape.area_pages)
+        run = self._run_of(operation, shape.file_pages, shape.transfer_pages)
         await syscalls.sys_read(cpu, self._file(operation), *run)
         return True
 
     async def _write(self, cpu: Cpu, _process: _Process, operation: Operation) -> bool:
         shape = self.shape
-        run = self._run_of(operation, shape.file_pages, shape.area_pages)
+        run = self._run_of(operation, shape.file_pages, shape.transfer_pages)
         await syscalls.sys_write(cpu, self._file(operation), *run)
         return True
 
@@ -311,18 +337,25 @@ class Machine:
         return True
 
     async def _mlock(self, cpu: Cpu, process: _Process, operation: Operation) -> bool:
-        area = self._area(process, operation)
-        if area is None or area.locked or self._locked + area.pages > self.shape.locked_pages:
+        lockable = [a for a in process.areas if not a.locked and self._may_lock(a)]
+        if not lockable:
             return False
+        area = lockable[operation.place % len(lockable)]
         area.locked = True
         self._locked += area.pages
         await syscalls.sys_mlock(cpu, process.mm, area.vma)
         return True
 
+    def _may_lock(self, area: _Area) -> bool:
+        """mlock marks a file for good; so that not all end like that, only one may be."""
+        fits = self._locked + area.pages <= self.shape.locked_pages
+        return fits and area.vma.mapping in (None, self.files[0])
+
     async def _munlock(self, cpu: Cpu, process: _Process, operation: Operation) -> bool:
-        area = self._area(process, operation)
-        if area is None or not area.locked:
+        locked = [area for area in process.areas if area.locked]
+        if not locked:
             return False
+        area = locked[operation.place % len(locked)]
         await syscalls.sys_munlock(cpu, process.mm, area.vma)
         if area.locked:  # nobody else has unlocked or unmapped it meanwhile
             area.locked = False
@@ -372,11 +405,11 @@ class Machine:
         area = self._area(process, operation)
         if area is None:
             return False
-        first, count = self._run_of(operation, area.pages, area.pages)
+        first, count = self._run_of(operation, area.pages, self.shape.transfer_pages)
         await call(cpu, process.mm, area.vma.start + first, count)
         return True
 
     async def _pressure(self, cpu: Cpu, _process: _Process, operation: Operation) -> bool:
-        for _ in range(max(operation.count, 1)):
+        for _ in range(min(max(operation.count, 1), self.shape.transfer_pages)):
             await self.kernel.try_to_free_pages(cpu)
         return True
