@@ -16,7 +16,7 @@ from guest_agent.kernel.mmap import sys_mmap, sys_munmap
 from guest_agent.kernel.mprotect import sys_mprotect
 from guest_agent.kernel.msync import sys_msync
 from guest_agent.kernel.page import Mapping
-from guest_agent.kernel.truncate import sys_truncate
+from guest_agent.kernel.truncate import sys_fallocate, sys_truncate
 from guest_agent.kernel.uaccess import user_access
 from guest_agent.kernel.writeback import sync_mapping
 
@@ -24,6 +24,7 @@ __all__ = [
     "sys_dma_in",
     "sys_dma_out",
     "sys_exit",
+    "sys_fallocate",
     "sys_fork",
     "sys_fsync",
     "sys_mlock",

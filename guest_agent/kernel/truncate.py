@@ -39,6 +39,15 @@ async def sys_truncate(cpu: Cpu, mapping: Mapping, page_count: int) -> None:
     await up_i_sem(cpu, mapping)
 
 
+async def sys_fallocate(cpu: Cpu, mapping: Mapping, page_count: int) -> None:
+    """posix_fallocate(3): the file has `page_count` pages from now on, unless it has more."""
+    await down_i_sem(cpu, mapping)
+    before = await i_size_read(cpu, mapping)
+    if before is not None and before < page_count:
+        await i_size_write(cpu, mapping, page_count)
+    await up_i_sem(cpu, mapping)
+
+
 async def unmap_mapping_range(cpu: Cpu, mapping: Mapping, first: int) -> None:
     """Remove every pte of the file's pages from `first` on, and of private copies of them.
 

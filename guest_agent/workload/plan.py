@@ -10,7 +10,8 @@ Rules:
   writes of one page stay in order; so do all other events of one file, and those of none.
   A program's order between places is given up for the sake of more vCPUs at work at once.
 - Either way fork, exec and exit come after all that stood before them, for the process, and
-  before all that its processes do later.
+  before all that its processes do later; and truncate and unlink after all that stood before
+  them, for the file, and before all that is done to the file later.
 - All files lie one after the other on one disk. In a file of more than 65,536 pages only
   those that the trace touches are given a block, in their order.
 - With one vCPU the order is exactly the trace's.
@@ -58,6 +59,7 @@ _RUN_KINDS: Final = (
 """Events whose row names a run of pages."""
 
 _PROCESS_KINDS: Final = (EventKind.FORK, EventKind.EXEC, EventKind.EXIT)
+_CUT_KINDS: Final = (EventKind.TRUNCATE, EventKind.UNLINK)
 """Events that make an address space, or end one."""
 
 
@@ -78,6 +80,8 @@ class Plan:
     each row, how many requests of the merged trace stand before it. roots: the processes
     that are there from the start. after: for each row, the fork, exec or exit that must be
     done first, or -1. ordered: whether a fork, exec or exit must wait for all rows before it.
+    file_after: for each row, the truncate or unlink of its file that must be done first, or
+    -1. file_first: for a truncate or unlink, the rows of its file that must.
     """
 
     trace: Trace
@@ -86,6 +90,8 @@ class Plan:
     ordinals: NDArray[np.int64]
     roots: frozenset[int]
     after: NDArray[np.int64]
+    file_after: NDArray[np.int64]
+    file_first: dict[int, tuple[int, ...]]
     ordered: bool
     request_count: int
     block_count: int
@@ -111,6 +117,7 @@ def make_plan(
     requests = merged.kinds <= max(ACCESS_KINDS)
     lanes = _lanes(merged, units, requests, vcpu_count)
     ordinals: NDArray[np.int64] = np.cumsum(requests) - requests
+    file_after, file_first = _file_turns(merged, lanes)
     return Plan(
         trace=merged,
         files=files,
@@ -118,6 +125,8 @@ def make_plan(
         ordinals=ordinals,
         roots=roots,
         after=_after(merged),
+        file_after=file_after,
+        file_first=file_first,
         ordered=spread is Spread.PLACE,
         request_count=request_count,
         block_count=block_count,
@@ -220,6 +229,36 @@ def _after(trace: Trace) -> NDArray[np.int64]:
     return after
 
 
+def _file_turns(
+    trace: Trace, lanes: tuple[NDArray[np.intp], ...]
+) -> tuple[NDArray[np.int64], dict[int, tuple[int, ...]]]:
+    """`Plan.file_after` and `Plan.file_first`. Of each lane the last row stands for all."""
+    after = np.full(len(trace), -1, dtype=np.int64)
+    first: dict[int, tuple[int, ...]] = {}
+    cuts = np.flatnonzero(np.isin(trace.kinds, _CUT_KINDS))
+    if len(lanes) == 1 or not len(cuts):
+        return after, first
+    lane_of = np.zeros(len(trace), dtype=np.int64)
+    for number, lane in enumerate(lanes):
+        lane_of[lane] = number
+    rows = np.flatnonzero(~np.isin(trace.kinds, (*_PROCESS_KINDS, EventKind.SYNC)))
+    rows = rows[np.argsort(trace.file_column[rows], kind="stable")]
+    files = trace.file_column[rows]
+    for file in np.unique(trace.file_column[cuts]).tolist():
+        own = rows[slice(*np.searchsorted(files, (file, file + 1)))]
+        turns = cuts[trace.file_column[cuts] == file]
+        position = np.searchsorted(turns, own) - 1
+        after[own] = np.where(position < 0, -1, turns[position])
+        begin = 0
+        for turn, end in zip(turns.tolist(), np.searchsorted(own, turns).tolist(), strict=True):
+            latest = dict(
+                zip(lane_of[own[begin:end]].tolist(), own[begin:end].tolist(), strict=True)
+            )
+            first[turn] = tuple(sorted(latest.values()))
+            begin = end
+    return after, first
+
+
 def _lanes(
     trace: Trace, units: NDArray[np.int64], requests: NDArray[np.bool_], vcpu_count: int
 ) -> tuple[NDArray[np.intp], ...]:
@@ -250,6 +289,10 @@ def _lay_out(trace: Trace) -> tuple[Trace, tuple[PlannedFile, ...], int]:
             touched = _touched(pages[rows], counts[rows])
             # A run's pages are all touched, so they are neighbours afterwards too.
             pages[rows] = np.searchsorted(touched, pages[rows])
+            cuts = np.flatnonzero(
+                (trace.kinds == EventKind.TRUNCATE) & (trace.file_column == position)
+            )
+            pages[cuts] = np.searchsorted(touched, pages[cuts])
             page_count = len(touched)
         planned.append(PlannedFile(position + 1, first_block, page_count))
         first_block += page_count

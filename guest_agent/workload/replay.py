@@ -10,8 +10,11 @@ Rules:
   process has mapped for stores.
 - `mixed`: of all requests, counted in the plan's order, the even ones are done as in
   `syscall`, the odd ones as in `mmap`.
-- A child has its parent's areas and touches nothing by that. Exec and exit unmap. Truncate
-  and unlink leave the page cache alone: no check of content depends on them.
+- Fork is sys_fork, exec and exit are sys_exit of the address space; a process that maps
+  nothing has none. Truncate is sys_truncate, unlink a truncate to nothing. A file has no end
+  before its first truncate; from then on a store through a mapping makes it long enough first.
+- Where a file's events are on several vCPUs, a truncate or unlink comes after all of the file
+  that stood before it, and before all that stood after it.
 - An event counts when it is complete. After a power failure a vCPU goes on with the event it
   was at; an area that is not mapped any more is written back by fsync.
 """
@@ -19,7 +22,7 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
 
@@ -28,7 +31,7 @@ import numpy as np
 from guest_agent.kernel import syscalls
 from guest_agent.kernel.cpu import Cpu
 from guest_agent.kernel.kernel import Kernel
-from guest_agent.kernel.memory import Mm, Vma
+from guest_agent.kernel.mm import Mm, Vma
 from guest_agent.kernel.page import Mapping
 from guest_agent.kernel.ports import Resource
 from guest_agent.workload.events import (
@@ -65,8 +68,8 @@ class Access(StrEnum):
 
 @dataclass(slots=True)
 class _Area:
-    """A recorded mapping. vma: None if it is not mapped: made by system calls, inherited, or
-    lost with its kernel."""
+    """A recorded mapping. vma: None if it is not mapped: made by system calls, or lost with
+    its kernel."""
 
     file: int
     page: int
@@ -140,9 +143,11 @@ class Replayer:
 
     async def _in_turn(self, cpu: Cpu, event: Event, row: int) -> None:
         """Wait for what must be done first; rows before it only, so somebody always can go on."""
-        first = int(self._plan.after[row])
-        if first >= 0 and not self._is_done(first):
-            await self._wait(cpu, lambda: self._is_done(first))
+        plan = self._plan
+        first = {int(plan.after[row]), int(plan.file_after[row]), *plan.file_first.get(row, ())}
+        missing = sorted(other for other in first if other >= 0 and not self._is_done(other))
+        if missing:
+            await self._wait(cpu, lambda: all(map(self._is_done, missing)))
         if self._plan.ordered and isinstance(event, Fork | Exec | Exit):
             await self._wait(cpu, lambda: self._all_done_before(row, cpu.number))
 
@@ -197,11 +202,13 @@ class Replayer:
                 await self._msync_windows(cpu, process, None)
                 await syscalls.sys_sync(cpu)
             case Fork(_, child):
-                self._fork(process, child)
+                self._processes[child] = await _fork(cpu, process)
             case Exec() | Exit():
                 await self._clear(cpu, process)
-            case Truncate() | Unlink():
-                pass
+            case Truncate(_, file, page_count):
+                await syscalls.sys_truncate(cpu, self._file(cpu, file), page_count)
+            case Unlink(_, file):
+                await syscalls.sys_truncate(cpu, self._file(cpu, file), 0)
 
     # Files and address spaces.
 
@@ -246,20 +253,28 @@ class Replayer:
             if writable and file in (None, mapped_file):
                 await syscalls.sys_msync(cpu, vma)
 
-    def _fork(self, parent: _Process, child: int) -> None:
-        areas = {
-            number: _Area(area.file, area.page, area.count, area.writable)
-            for number, area in parent.areas.items()
-        }
-        self._processes[child] = _Process(areas=areas)
-
     async def _clear(self, cpu: Cpu, process: _Process) -> None:
-        vmas = [area.vma for area in process.areas.values() if area.vma is not None]
-        vmas += process.windows.values()
+        mm, process.mm = process.mm, None
         process.areas.clear()
         process.windows.clear()
-        for vma in vmas:
-            await syscalls.sys_munmap(cpu, vma.mm, vma)
+        if mm is not None:
+            await syscalls.sys_exit(cpu, mm)
+
+
+async def _fork(cpu: Cpu, parent: _Process) -> _Process:
+    """The child has what its parent has mapped, where the parent has it."""
+    mm = None if parent.mm is None else await syscalls.sys_fork(cpu, parent.mm)
+
+    def copy(vma: Vma) -> Vma:
+        found = mm and mm.find_vma(vma.start)
+        assert found, f"fork has left out what is mapped at page address {vma.start:#x}"
+        return found
+
+    areas = {
+        number: replace(area, vma=None if area.vma is None else copy(area.vma))
+        for number, area in parent.areas.items()
+    }
+    return _Process(mm, areas, {key: copy(vma) for key, vma in parent.windows.items()})
 
 
 async def _transfer(cpu: Cpu, mapping: Mapping, page: int, count: int, *, store: bool) -> None:
@@ -268,7 +283,11 @@ async def _transfer(cpu: Cpu, mapping: Mapping, page: int, count: int, *, store:
 
 
 async def _touch(cpu: Cpu, vma: Vma, page: int, count: int, *, store: bool) -> None:
+    """Access pages of the file through the vma; a load from behind its end gives a signal."""
     access = syscalls.user_store if store else syscalls.user_load
+    size = vma.file.page_count
+    if store and size is not None and size < page + count:
+        await syscalls.sys_fallocate(cpu, vma.file, page + count)
     for index in range(page, page + count):
         address = vma.address(index)
         assert address is not None, f"page {index} is outside its mapping"

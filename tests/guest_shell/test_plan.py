@@ -9,7 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guest_agent.workload.events import Event, Exit, Fork, Map, Read, Trace, TraceError, Write
+from guest_agent.workload.events import (
+    Event,
+    Exit,
+    Fork,
+    Map,
+    Read,
+    Trace,
+    TraceError,
+    Truncate,
+    Write,
+)
 from guest_agent.workload.plan import DENSE_PAGES_MAX, PLACE_PAGES, Plan, Spread, make_plan, part
 from guest_agent.workload.tracefile import load, resolve, shipped
 from tests.guest_shell.traces import trace_of
@@ -96,6 +106,8 @@ def test_nothing_waits_for_what_comes_later(name: str) -> None:
     """So a replay can always go on: the first row that is not done waits for no one."""
     plan = make_plan([load(resolve(name)), load(resolve("search"))], 3)
     assert (plan.after < np.arange(len(plan.after))).all()
+    assert (plan.file_after < np.arange(len(plan.after))).all()
+    assert all(max(rows, default=-1) < row for row, rows in plan.file_first.items())
 
 
 def test_several_traces_are_merged_in_proportion_and_kept_apart() -> None:
@@ -145,6 +157,12 @@ def test_in_a_huge_file_only_touched_pages_have_blocks(runs: Runs) -> None:
             assert placed.setdefault(before.page + i, after.page + i) == after.page + i
     assert sorted(placed.values()) == list(range(len(touched)))
     assert sorted(placed) == sorted(placed, key=placed.__getitem__)
+
+
+def test_a_huge_file_is_cut_off_between_the_same_pages() -> None:
+    events: list[Event] = [Write(0, 0, 1 << 30, 2), Write(0, 0, 7, 2), Truncate(0, 0, 1 << 30)]
+    plan = make_plan([trace_of(*events, pages=((1 << 31),))], 1)
+    assert list(plan.trace.events()) == [Write(0, 0, 2, 2), Write(0, 0, 0, 2), Truncate(0, 0, 2)]
 
 
 def test_a_file_of_ordinary_size_keeps_its_holes() -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from guest_agent.kernel import syscalls
 from guest_agent.kernel.kernel import KernelConfig
-from guest_agent.kernel.memory import Vma
+from guest_agent.kernel.mm import Vma
 from guest_agent.kernel.page import Mapping
 from guest_agent.workload.events import (
     Event,
@@ -102,6 +102,8 @@ def test_as_system_calls(calls: Calls) -> None:
         ("sys_fsync", "file2"),
         ("sys_fsync", "file2"),
         ("sys_sync",),
+        ("sys_truncate", "file2", 2),
+        ("sys_truncate", "file2", 0),
     ]
     assert replayer.requests_done == 4
 
@@ -147,20 +149,70 @@ def test_mixed_alternates_over_the_requests(calls: Calls) -> None:
     ]
 
 
-def test_exec_and_exit_unmap_and_a_childs_areas_are_not_touched(calls: Calls) -> None:
-    _, machine = replay(
+def test_a_child_has_what_its_parent_has_mapped_until_it_ends(calls: Calls) -> None:
+    replayer, machine = replay(
         Access.MMAP,
         Map(0, 1, 0, 0, 1, True),
+        Read(0, 1, 2, 1),
         Fork(0, 1),
         Msync(1, 1, 0, 0, 1),
+        Read(1, 1, 3, 1),
         Write(1, 1, 3, 1),
         Exec(1),
         Exit(1),
         Exit(0),
     )
-    names = [call[0] for call in calls]
-    assert (names.count("sys_mmap"), names.count("sys_munmap")) == (2, 2)
+    assert calls == [
+        ("sys_mmap", "file1", 0, 1, True),
+        ("user_store", "file1", 0),
+        ("sys_mmap", "file2", 0, 64, False),
+        ("user_load", "file2", 2),
+        ("sys_fork",),
+        ("sys_msync", "vma1+0"),
+        ("user_load", "file2", 3),
+        ("sys_mmap", "file2", 0, 64, True),
+        ("user_store", "file2", 3),
+        ("sys_exit",),
+        ("sys_exit",),
+    ]
+    assert replayer.requests_done == 4
     assert all(not mapping.i_mmap for mapping in machine.kernel.mappings.values())
+    assert machine.kernel.mms == []
+
+
+def test_a_process_that_maps_nothing_forks_nothing(calls: Calls) -> None:
+    replay(Access.SYSCALL, Map(0, 1, 0, 0, 1, True), Fork(0, 1), Read(1, 0, 0, 1), Exit(1))
+    assert [call[0] for call in calls] == ["sys_write", "sys_read"]
+
+
+@pytest.mark.parametrize("access", [Access.SYSCALL, Access.MMAP])
+def test_a_file_that_was_cut_off_grows_with_what_is_written(access: Access) -> None:
+    _, machine = replay(
+        access,
+        Write(0, 0, 0, 6),
+        Truncate(0, 0, 2),
+        Read(0, 0, 1, 4),
+        Write(0, 0, 8, 1),
+        Read(0, 0, 5, 2),
+        Unlink(0, 0),
+    )
+    file = machine.kernel.mappings[1]
+    assert file.page_count == 0
+    assert not file.pages
+    # Of pages 1 to 4 three are behind the end; pages 5 and 6 are inside again.
+    assert machine.kernel.statistics.signals == (3 if access is Access.MMAP else 0)
+
+
+def test_a_truncate_is_in_its_place_among_the_files_other_events() -> None:
+    """Two processes on two vCPUs: what is unlinked has been read before, and not after."""
+    events: list[Event] = [Fork(0, 1), *(Write(0, 0, page, 1) for page in range(8))]
+    events += [*(Read(1, 0, page, 1) for page in range(8)), Truncate(0, 0, 0), Write(1, 0, 9, 1)]
+    plan = make_plan([trace_of(*events)], 2)
+    cut = len(events) - 2
+    assert [len(lane) for lane in plan.lanes] == [10, 9]
+    assert plan.file_first == {cut: (8, 16)}
+    assert plan.file_after.tolist() == [-1] * (cut + 1) + [cut]
+    assert not make_plan([trace_of(*events)], 1).file_first
 
 
 def test_unmap_all_makes_every_store_a_dirty_page_of_the_disk(calls: Calls) -> None:

@@ -20,6 +20,7 @@ from guest_agent.kernel.page_alloc import put_page
 from guest_agent.kernel.page_cache import find_get_page
 from guest_agent.kernel.page_lock import lock_page
 from guest_agent.kernel.syscalls import (
+    sys_fallocate,
     sys_fsync,
     sys_mmap,
     sys_read,
@@ -75,6 +76,21 @@ def test_a_write_makes_the_file_longer() -> None:
 
     world.run(program())
     assert world.file.page_count == 6
+
+
+def test_fallocate_only_ever_makes_it_longer() -> None:
+    world = World()
+
+    async def program() -> None:
+        await sys_fallocate(world.cpu, world.file, 3)
+        assert world.file.page_count is None  # longer already
+        await sys_truncate(world.cpu, world.file, 4)
+        await sys_fallocate(world.cpu, world.file, 2)
+        assert world.file.page_count == 4
+        await sys_fallocate(world.cpu, world.file, 6)
+        assert world.file.page_count == 6
+
+    world.run(program())
 
 
 def test_what_was_never_written_to_the_disk_is_lost_and_the_disk_is_believed() -> None:
