@@ -154,7 +154,7 @@ async def _shrink_inactive(cpu: Cpu, count: int, may_swap: bool) -> tuple[bool, 
         page = await lru.isolate(cpu)
         if page is None:
             return False, scanned
-        verdict = await _shrink_page(cpu, page, may_swap=may_swap)
+        verdict = await shrink_page(cpu, page, may_swap=may_swap)
         if verdict is Verdict.FREED:
             await lru.forget(cpu, page)
             await put_page(cpu, page)
@@ -166,7 +166,7 @@ async def _shrink_inactive(cpu: Cpu, count: int, may_swap: bool) -> tuple[bool, 
     return False, count
 
 
-async def _shrink_page(cpu: Cpu, page: Page, *, may_swap: bool) -> Verdict:
+async def shrink_page(cpu: Cpu, page: Page, *, may_swap: bool) -> Verdict:
     """shrink_list for one isolated page that we hold a reference to."""
     if not await trylock_page(cpu, page):
         return Verdict.KEEP

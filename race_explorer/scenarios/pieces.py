@@ -1,15 +1,17 @@
-"""What several scenarios do: a small world, a mapped page that is discarded, one touch of it."""
+"""What several scenarios do: a small world, pages that are discarded or swapped, one touch."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from guest_agent.kernel.cpu import Cpu
-from guest_agent.kernel.discard import end_translation, storage_access
-from guest_agent.kernel.kernel import KernelConfig
+from guest_agent.kernel.cpu import Cpu, Interrupt
+from guest_agent.kernel.discard import discard_page, end_translation, storage_access
+from guest_agent.kernel.kernel import Kernel, KernelConfig
 from guest_agent.kernel.mm import Mm
-from guest_agent.kernel.page import Mapping, Page
-from guest_agent.kernel.syscalls import sys_mmap, user_load
+from guest_agent.kernel.page import Mapping, Page, writes
+from guest_agent.kernel.page_cache import find_get_page_nodiscard
+from guest_agent.kernel.syscalls import sys_fork, sys_mmap, sys_read, user_load, user_store
+from guest_agent.kernel.vmscan import try_to_free_pages
 from race_explorer.scenarios.scenario import Protections
 from race_explorer.world import SimWorld
 from shared.commands import Load
@@ -52,3 +54,61 @@ async def touch_once(cpu: Cpu, mm: Mm) -> bool:
         return True
     await end_translation(cpu)
     return False
+
+
+def discard_and_hold(world: SimWorld, file: Mapping, count: int) -> list[Page]:
+    """Boot, read the file's first pages, and discard them; one reference to each is left."""
+    cpu = world.kernel.cpus[0]
+    pages: list[Page] = []
+
+    async def prepare() -> None:
+        await world.kernel.boot(cpu)
+        await sys_read(cpu, file, 0, count)
+        for index in range(count):
+            page = await find_get_page_nodiscard(cpu, file, index)
+            assert page is not None
+            pages.append(page)
+
+    async def discard() -> None:
+        for page in pages:
+            await discard_page(cpu, page)
+
+    world.prepare(prepare())
+    for page in pages:
+        world.evict_now(page.pfn)
+    world.prepare(discard())
+    return pages
+
+
+async def share_and_swap(cpu: Cpu, mm: Mm) -> tuple[Mm, Page]:
+    """A page of anonymous memory that a child maps, volatile, and whose slot our pte names.
+
+    It is stored to, shared by fork, swapped out, and brought in again by the child.
+    """
+    vma = await sys_mmap(cpu, mm, None, 0, 1, writable=True)
+    await user_store(cpu, mm, vma.start)
+    child = await sys_fork(cpu, mm)
+    while await try_to_free_pages(cpu):
+        pass
+    await user_load(cpu, child, vma.start)
+    page = child.ptes[vma.start].page
+    assert page is not None
+    return child, page
+
+
+class Device:
+    """What is no vCPU, and interrupts one: it stands at points of its own."""
+
+    number = -1
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+
+    def interruptible(self) -> bool:
+        """Never."""
+        return False
+
+    async def interrupt(self, vcpu: int, interrupt: Interrupt) -> None:
+        """Interrupt the vCPU once, at any time. One step."""
+        await self._kernel.schedule.point(self, "device", (writes("irq", vcpu),))
+        self._kernel.raise_interrupt(vcpu, interrupt)

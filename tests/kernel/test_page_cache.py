@@ -35,7 +35,7 @@ from guest_agent.kernel.page_cache import (
 from guest_agent.kernel.page_hva import make_stable, make_volatile
 from guest_agent.kernel.page_lock import lock_page, unlock_page
 from guest_agent.kernel.syscalls import sys_fsync, sys_truncate
-from guest_agent.kernel.vmscan import Verdict, _remove, _shrink_page
+from guest_agent.kernel.vmscan import Verdict, _remove, shrink_page
 from guest_agent.kernel.writeback import (
     end_page_writeback,
     wait_on_page_writeback,
@@ -184,7 +184,7 @@ def discard_and_reclaim(guards: Guards) -> SimWorld:
 
     async def shrink(cpu: Cpu) -> None:
         before = page[0].flags & PG_discarded
-        if await _shrink_page(cpu, page[0], may_swap=True) is Verdict.FREED:
+        if await shrink_page(cpu, page[0], may_swap=True) is Verdict.FREED:
             world.mark("reclaimed")
         elif not before:
             world.mark("left to the discarder")
