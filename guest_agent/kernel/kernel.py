@@ -259,7 +259,8 @@ class Kernel:
     async def smp_call_function(self, cpu: Cpu, function: Interrupt | None = None) -> None:
         """Interrupt every other vCPU, let it run the function, wait until each has answered.
 
-        Raises KernelBug if called with interrupts disabled, which would dead-lock.
+        One step for each, one for its answer, and one at the end. Raises KernelBug if called
+        with interrupts disabled, which would dead-lock.
         """
         if cpu.irq_off:
             raise KernelBug(f"smp_call_function on vcpu {cpu.number} with interrupts disabled")
@@ -271,9 +272,8 @@ class Kernel:
             await other.point("ipi.answer", writes("ipi", cpu.number))
             waiting.discard(other.number)
 
-        others = sorted(waiting)
-        await cpu.point("ipi.send", *(writes("irq", number) for number in others))
-        for number in others:
+        for number in sorted(waiting):  # SIGP addresses one vCPU at a time
+            await cpu.point("ipi.send", writes("irq", number))
             self.raise_interrupt(number, answer)
         await cpu.wait_until(lambda: not waiting, "ipi.wait", reads("ipi", cpu.number))
 
