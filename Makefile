@@ -3,12 +3,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
+SOAK_RUNS ?= 10
+SOAK_OPERATIONS ?= 100000
 
-.PHONY: help setup demo test check bench proto fmt docs clean
+.PHONY: help setup demo soak test check bench proto fmt docs clean
 
 help:
 	@echo "make setup   a virtual environment in .venv, with the command .venv/bin/essa"
 	@echo "make demo    one host, four guests, memory overcommitted 2:1, without and with hints"
+	@echo "make soak    $(SOAK_RUNS) runs of $(SOAK_OPERATIONS) operations under constant eviction"
 	@echo "make test    the test suite"
 	@echo "make check   formatting, lint, types, import contracts, tidiness of the tree"
 	@echo "make bench   ratios against an echo; BENCH_JSON=FILE writes them as JSON"
@@ -26,6 +29,12 @@ $(STAMP): pyproject.toml requirements.lock
 
 demo: $(STAMP)
 	$(BIN)/essa demo
+
+soak: $(STAMP)
+	@for seed in $$(seq 1 $(SOAK_RUNS)); do \
+	  echo "run $$seed of $(SOAK_RUNS)"; \
+	  $(BIN)/essa soak --seed $$seed --operations $(SOAK_OPERATIONS) || exit 1; \
+	done
 
 test: $(STAMP)
 	$(BIN)/python -m pytest
