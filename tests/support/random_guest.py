@@ -24,6 +24,8 @@ from race_explorer.world import SimWorld
 EVICT_ODDS = 10
 TICK_ODDS = 40
 STEPS_MAX = 400_000
+LOOK_EVERY = 16
+"""Steps between two looks at what holds at every step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,9 @@ class RandomGuest:
     def run(self) -> list[str]:
         """To the end; what went wrong."""
         world, random = self.world, self.random
-        for _ in range(STEPS_MAX):
+        for step in range(STEPS_MAX):
+            if step % LOOK_EVERY == 0 and (found := invariants.at_every_step(self.kernel)):
+                return found
             options = world.options()
             if options and random.randrange(EVICT_ODDS) == 0 and len(world.evictions) < 2:
                 pfn = random.randrange(1, self.shape.pages)
