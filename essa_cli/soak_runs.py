@@ -4,7 +4,8 @@ Rules:
 - The evictions are drawn from the seed and from the states that the host shows: first a
   state, then a page of it, so that the few pages in a rare state are met as often as the rest.
 - Guests check everything themselves (bytes, invariants) and say so; here it is added up.
-- A guest that fails ends the run; what the others have done so far counts.
+- A guest that its kernel has stopped is a result; the others go on. Any other failure of a
+  process ends the run.
 """
 
 from __future__ import annotations
@@ -152,7 +153,10 @@ class Soak:
         for guest in self.guests:
             essa.update(guest.report.get("essa", {}))
             workload.update(guest.report.get("workload", {}))
-        figures = ("discard_faults", "pages_discarded", "disk_reads", "disk_writes", "commands")
+        figures = (
+            "discard_faults", "pages_discarded", "disk_reads", "disk_writes",
+            "swap_reads", "swap_writes", "commands",
+        )  # fmt: skip
         return {
             "operations": self.done,
             "integrity_errors": self.total("integrity_errors"),

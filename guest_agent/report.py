@@ -67,6 +67,8 @@ class Report:
             "cache_misses": counts.cache_misses,
             "disk_reads": counts.disk_reads,
             "disk_writes": counts.disk_writes,
+            "swap_reads": counts.swap_reads,
+            "swap_writes": counts.swap_writes,
             "minor_faults": counts.minor_faults,
             "major_faults": counts.major_faults,
             "discard_faults": counts.discard_faults,

@@ -43,6 +43,7 @@ SEED_HAS: Final = {
     "touch_after_stable": "`follow_page` dirties the page before it is made stable (1/6)",
     "fixup_user_copy": "the handler knows nothing of user copies (6/6)",
     "reset_write_counts": "`PG_writable` goes with the last unmap, whoever maps next (3/6)",
+    "clear_change_first": "`SetPageUptodate` sets the flag and then clears the bit (6/6)",
     "check_write_waits": "a loop that ends when it should go on (3/6)",
     "check_write_offset": "offset 2 in mprotect too: a foreign reference passes for its own (3/6)",
     "tolerate_discard": "`BUG_ON` when C was seen set and op 6 fails (6/6)",

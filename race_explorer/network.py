@@ -67,19 +67,20 @@ class RepeatingWorld(SimWorld):
         self._copies.append(Option(name, label, tuple(touched), run))
 
     def _execute_again(self, issuer: int, number: int, command: Command) -> None:
-        """What a host does with it: refuse it, answer it from memory, or execute it."""
+        """What a host does with it: refuse it, answer it from memory, or execute it.
+
+        A second answer gets lost; the guest's end would not take it for anything.
+        """
         try:
             reception = self.host_end.receive(issuer, number)
         except SequenceError:
             self.mark("an old number is refused")
             return
         if reception is Reception.EXECUTE:
-            outcome = self.host.execute(GUEST, issuer, command)
-            if outcome is not None:
-                self._answer(issuer, outcome)
+            self.host.execute(GUEST, issuer, command)
+            self._pump()
         else:
             self.mark("the last number is answered from memory")
-        self._pump()
 
     def _fault_again(self, effect: DeliverFault) -> None:
         super().deliver_fault(effect)

@@ -97,7 +97,7 @@ class Straight:
     async def wait_until(
         self, vcpu: Vcpu, condition: Callable[[], bool], label: str, accesses: Accesses
     ) -> bool:
-        """Let the disk and the host work until the condition holds or an interrupt is there."""
+        """Let disk, host and timer work until the condition holds or an interrupt is there."""
         for _ in range(WORK_MAX):
             if vcpu.interruptible():
                 return True
@@ -108,6 +108,7 @@ class Straight:
                 result = await transfer(self, self.store, self.device, request)
                 complete(self.kernel, request, result)
             else:
+                self.kernel.tick(vcpu.number)
                 self._work()
         raise AssertionError(f"vcpu {vcpu.number} waits for ever at {label}")
 

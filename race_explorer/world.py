@@ -377,9 +377,16 @@ class SimWorld:
                 self._resume(actor)
             elif option := next(self._forced(), None):
                 option.run()
-            elif not self.reclaim_one():
+            elif not self._tick() and not self.reclaim_one():
                 self._violations.append("deadlock while no race was on")
         self._violations.append(f"no end after {SETTLE_STEPS_MAX} steps while no race was on")
+
+    def _tick(self) -> bool:
+        """A timer interrupt for every vCPU that has a use for one; False if none has."""
+        wanted = [c.number for c in self.kernel.cpus if self.kernel.tick_wanted(c.number)]
+        for number in wanted:
+            self.kernel.tick(number)
+        return bool(wanted)
 
     def reached(self) -> set[str]:
         """The marks, and what the counters show."""

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from guest_agent.kernel.checked import check_loaded, content_key
 from guest_agent.kernel.content import ANONYMOUS_DISK, TAG_SIZE, TAGS_PER_PAGE, BlockKey
-from guest_agent.kernel.cpu import Cpu, KernelBug
+from guest_agent.kernel.cpu import Cpu
 from guest_agent.kernel.discard import discard_page
 from guest_agent.kernel.mm import Pte, Vma
+from guest_agent.kernel.oops import kernel_access
 from guest_agent.kernel.page import Anonymous, Page, reads, writes
 from guest_agent.kernel.page_alloc import alloc_page, put_page
 from guest_agent.kernel.page_hva import check_write, make_stable
@@ -25,7 +26,7 @@ from guest_agent.kernel.rmap import (
 from guest_agent.kernel.swap import can_share_swap_page
 from guest_agent.kernel.vmfault import VmFault
 from shared.arch import PAGE_SIZE
-from shared.commands import FaultPending, Load, LoadOutcome, Store
+from shared.commands import Load, LoadOutcome, Store
 
 
 async def copy_page(cpu: Cpu, vma: Vma, address: int, old: Page) -> Page | None:
@@ -42,7 +43,8 @@ async def copy_page(cpu: Cpu, vma: Vma, address: int, old: Page) -> Page | None:
         await put_page(cpu, old)
         return None
     content = await _read_source(cpu, vma, address, old)
-    await cpu.call(Store(new.pfn, 0, content, TAGS_PER_PAGE))
+    store = Store(new.pfn, 0, content, TAGS_PER_PAGE)
+    await kernel_access(cpu, new, store, "filling a copy")
     await make_anonymous(cpu, new, vma, address, Anonymous(cpu.kernel.new_anonymous(), content))
     await put_page(cpu, old)
     return new
@@ -55,10 +57,7 @@ async def _read_source(cpu: Cpu, vma: Vma, address: int, page: Page) -> bytes:
     if key is None or key[0] != ANONYMOUS_DISK:
         key = vma.file.block(vma.expected_index(address))
     ticket = kernel.ledger.begin_load(key)
-    outcome = await cpu.call(Load(page.pfn, 0, PAGE_SIZE))
-    if isinstance(outcome, FaultPending):
-        kernel.link.fault_settled(outcome.fault)
-        raise KernelBug(f"discard fault in kernel mode: {page.describe()}")
+    outcome = await kernel_access(cpu, page, Load(page.pfn, 0, PAGE_SIZE), "copying a page")
     copied = page.anonymous.copied if page.anonymous is not None else None
     check_loaded(kernel, page, ticket, outcome, tags=TAGS_PER_PAGE, copied=copied)
     return outcome.data[:TAG_SIZE] if isinstance(outcome, LoadOutcome) else bytes(TAG_SIZE)

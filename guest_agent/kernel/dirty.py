@@ -81,6 +81,16 @@ async def set_page_uptodate(cpu: Cpu, page: Page) -> None:
     Under the page lock. A page that is up to date already keeps its C: it may stem from
     stores that no one has transferred yet (R10).
     """
-    already = await cpu.test_and_set_flag(page, PG_uptodate)
-    if not already or not cpu.kernel.guards.clear_change_once:
+    guards = cpu.kernel.guards
+    if not guards.clear_change_first:
+        # RACE(uptodate-before-clean): a fault waits for PG_uptodate and not for the page lock;
+        # it may map the page and store, and the store's C is cleared here.
+        already = await cpu.test_and_set_flag(page, PG_uptodate)
+        if not already or not guards.clear_change_once:
+            await cpu.set_storage_key(page, PAGE_DEFAULT_KEY)
+        return
+    already = bool(await cpu.read_flags(page) & PG_uptodate)
+    if not already or not guards.clear_change_once:
         await cpu.set_storage_key(page, PAGE_DEFAULT_KEY)
+    if not already:
+        await cpu.set_flag(page, PG_uptodate)

@@ -161,6 +161,12 @@ class Guards:
         "6/6",
         "SetPageUptodate clears the change bit only on the first 0 -> 1",
     )
+    clear_change_first: bool = protection(
+        "R10",
+        "dirty.set_page_uptodate",
+        "this project",
+        "the change bit is cleared before PG_uptodate is set; who sees the flag may store at once",
+    )
     tolerate_discard: bool = protection(
         "R50",
         "rmap.transfer_dirty",
@@ -349,6 +355,7 @@ class Guards:
 
 FIXED: Final = Guards()
 SEED: Final = FIXED.without(
+    "clear_change_first",
     "check_write_waits",
     "check_write_offset",
     "putback_checks_discarded",

@@ -89,18 +89,19 @@ def check_outcome(
     caller's own affair where it may come at all; here it comes from a page that should be
     stable, so that executing the access again would fault for ever.
     """
-    where = f"on vcpu {cpu.number}, {'user' if user else 'kernel'} mode, while {doing}"
+    mode = f"in {'user' if user else 'kernel'} mode"
+    where = f"vcpu {cpu.number} while {doing}"
     match outcome:
         case ProgramInterruption(InterruptionCode.ADDRESSING):
-            raise Oops(f"addressing exception: pfn {page.pfn} is unused, {where}", cpu, page)
+            raise Oops(f"addressing exception {mode}: pfn {page.pfn} is unused; {where}", cpu, page)
         case ProgramInterruption(code):
-            raise Oops(f"program interruption {code:#04x} at pfn {page.pfn}, {where}", cpu, page)
+            raise Oops(f"interruption {code:#04x} {mode} at pfn {page.pfn}; {where}", cpu, page)
         case FaultPending():
-            raise Oops(f"discard fault at pfn {page.pfn}, {where}", cpu, page)
+            raise Oops(f"discard fault {mode}: pfn {page.pfn} is gone; {where}", cpu, page)
         case MachineCheck():
-            raise Oops(f"machine check: pfn {page.pfn} is damaged, {where}", cpu, page)
+            raise Oops(f"machine check {mode}: pfn {page.pfn} is damaged; {where}", cpu, page)
         case IoError():
-            raise Oops(f"I/O error at pfn {page.pfn}, {where}", cpu, page)
+            raise Oops(f"I/O error {mode} at pfn {page.pfn}; {where}", cpu, page)
 
 
 async def kernel_access(cpu: Cpu, page: Page, command: Command, doing: str) -> Outcome:

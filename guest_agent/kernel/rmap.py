@@ -17,7 +17,6 @@ from guest_agent.kernel.page import (
     Page,
     PG_swapcache,
     PG_uptodate,
-    PG_writable,
     reads,
     writes,
 )

@@ -9,14 +9,15 @@ Models: do_page_fault of arch/s390/mm/fault.c, Linux 2.6.15.
 
 from __future__ import annotations
 
-from guest_agent.kernel.checked import check_loaded, report
+from guest_agent.kernel.checked import check_loaded
 from guest_agent.kernel.content import ANONYMOUS_DISK, TAG_SIZE, TAGS_PER_PAGE, BlockKey, tag
 from guest_agent.kernel.cpu import Cpu, KernelBug
 from guest_agent.kernel.discard import end_translation, storage_access
 from guest_agent.kernel.fault import VmFault, do_page_fault
 from guest_agent.kernel.mm import Mm, Pte, Vma
+from guest_agent.kernel.oops import check_outcome
 from guest_agent.kernel.page import Page, reads, writes
-from shared.commands import DONE, Load, Store
+from shared.commands import Load, Store
 
 USER_RETRIES_MAX = 10_000
 
@@ -71,6 +72,7 @@ async def load_through_pte(cpu: Cpu, vma: Vma, address: int, pte: Pte) -> bool:
     outcome = await storage_access(cpu, Load(page.pfn, kernel.next_offset(), TAG_SIZE))
     if outcome is None:
         return False
+    check_outcome(cpu, page, outcome, "loading through a pte", user=True)
     check_loaded(kernel, page, ticket, outcome, tags=1, copied=copied)
     await end_translation(cpu)
     return True
@@ -86,8 +88,7 @@ async def store_through_pte(cpu: Cpu, vma: Vma, address: int, pte: Pte) -> bool:
     if outcome is None:
         kernel.ledger.cancel_store(key, version)
         return False
-    if outcome != DONE:
-        report(kernel, page, f"store through a pte ended in {outcome}")
+    check_outcome(cpu, page, outcome, "storing through a pte", user=True)
     kernel.ledger.end_store(key, version)
     await end_translation(cpu)
     return True

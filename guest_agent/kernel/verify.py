@@ -20,8 +20,8 @@ async def verify(kernel: Kernel, cpu: Cpu, share: int = 0, shares: int = 1) -> i
 
     Pages of files are compared whole; those not cached any more are read from the disk, and
     a block belongs to the last file that begins at or before it. What processes have mapped
-    or swapped out is loaded from through its pte. share, shares: several vCPUs may each do a part. Returns how
-    many pages were compared; what is wrong is reported as an integrity error.
+    or swapped out is loaded from through its pte. share, shares: several vCPUs may each do a
+    part. Returns how many pages were compared; what is wrong is reported as an integrity error.
     """
     wanted = {m.number: set(m.pages) for m in kernel.mappings.values()}
     for disk, block in kernel.ledger.stored():

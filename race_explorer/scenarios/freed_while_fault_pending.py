@@ -31,7 +31,7 @@ def build(protections: Protections) -> SimWorld:
         await touch(cpu)
         if kernel.cpus[1].irq_off:
             world.mark("the other fault is pending")
-        await kernel.try_to_free_pages(cpu)
+        await kernel.grace.reclaim(cpu)
         if await alloc_page(cpu) is discarded:
             world.mark("page reused")
 

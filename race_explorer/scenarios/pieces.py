@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from guest_agent.kernel.cpu import Cpu, Interrupt
@@ -42,6 +43,12 @@ def map_and_discard(world: SimWorld, mm: Mm, file: Mapping) -> Page:
     page = file.pages[0]
     world.evict_now(page.pfn)
     return page
+
+
+def run_alone(world: SimWorld, actor: str, until: Callable[[], bool] = lambda: False) -> None:
+    """Before the race begins one actor goes on by itself: until then, or as far as it can."""
+    while option := next((o for o in world.options() if o.name == actor and not until()), None):
+        option.run()
 
 
 async def touch_once(cpu: Cpu, mm: Mm) -> bool:

@@ -46,6 +46,7 @@ class Scenario:
     races: rows of the race catalogue. guards: those whose removal must let the race through,
     each alone; if there are `pairs`, only both of a pair together, because one masks the other.
     damage: per removal, a word of the violation that it must end in.
+    bound: schedules to try with all guards on where there are too many for all; None: all.
     sometimes: situations that must be reached, or a pass says nothing.
     """
 
@@ -56,6 +57,7 @@ class Scenario:
     sometimes: tuple[str, ...]
     build: Callable[[Protections], SimWorld]
     pairs: tuple[tuple[str, ...], ...] = ()
+    bound: int | None = None
 
     def removals(self) -> list[tuple[tuple[str, ...], str]]:
         """What to switch off together, and the word of the damage that must follow."""
