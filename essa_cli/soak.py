@@ -84,9 +84,7 @@ def soak(
     _bound("--vcpus", vcpus, 1, VCPUS_MAX)
     _bound("--operations", operations, guests, 1 << 40)
     guards_of(preset, without or [])
-    options = ["--preset", preset]
-    for guard in without or []:
-        options += ["--without", guard]
+    options = ["--preset", preset, *(x for guard in without or [] for x in ("--without", guard))]
     if weights is not None:
         weights_of(weights)
         options += ["--weights", weights]

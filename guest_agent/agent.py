@@ -38,8 +38,8 @@ from guest_agent.watch import DeadlockError, Watch
 from guest_agent.workload.events import TraceError
 from guest_agent.workload.formats import read_trace
 from guest_agent.workload.mixed import Mix, MixedRunner
+from guest_agent.workload.operations import Shape
 from guest_agent.workload.plan import DISK, Plan, make_plan
-from guest_agent.workload.program import Shape
 from guest_agent.workload.replay import IDLE, Replayer
 from shared.errors import EssaError, StaleIncarnationError
 from shared.essa.v1 import essa_pb2 as pb

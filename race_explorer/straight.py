@@ -26,7 +26,7 @@ from host_daemon.core.effects import (
     StageKind,
 )
 from host_daemon.core.host import Host
-from race_explorer.world import MemoryStore
+from race_explorer.store import MemoryStore
 from shared.commands import Command, Outcome
 
 WORK_MAX: Final = 10_000

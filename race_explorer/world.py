@@ -10,13 +10,13 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Generator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from types import coroutine
 from typing import Any
 
-from guest_agent.kernel.block import Block, complete, transfer
-from guest_agent.kernel.content import TAGS_PER_PAGE, parse_tag, tag
+from guest_agent.kernel.block import complete, transfer
+from guest_agent.kernel.content import TAGS_PER_PAGE, parse_tag
 from guest_agent.kernel.cpu import Cpu, KernelBug
 from guest_agent.kernel.kernel import Kernel, KernelConfig
 from guest_agent.kernel.page import reads, writes
@@ -34,6 +34,7 @@ from host_daemon.core.effects import (
 )
 from host_daemon.core.host import Host
 from race_explorer.engine import Option
+from race_explorer.store import MemoryStore
 from shared.arch import USAGE_MASK
 from shared.commands import Command, Essa, EssaArray, FaultPending, Iske, Load, Outcome
 from shared.session.guards import LinkGuards
@@ -83,21 +84,6 @@ class SimSchedule:
 
     def interrupt_raised(self, vcpu: Vcpu) -> None:
         """Nothing: enabledness is asked afresh at every step."""
-
-
-@dataclass(slots=True)
-class MemoryStore:
-    """A disk in memory. blocks: (disk, block) -> content."""
-
-    blocks: dict[tuple[int, int], Block] = field(default_factory=dict)
-
-    async def read(self, disk: int, block: int) -> Block:
-        """The block, or version 0 of it."""
-        return self.blocks.get((disk, block), (tag(disk, block, 0), TAGS_PER_PAGE))
-
-    async def write(self, disk: int, block: int, content: Block) -> None:
-        """Replace the block."""
-        self.blocks[disk, block] = content
 
 
 @dataclass(slots=True, eq=False)

@@ -20,7 +20,8 @@ from guest_agent.kernel import invariants
 from guest_agent.kernel.cpu import Cpu
 from guest_agent.kernel.kernel import Kernel
 from guest_agent.kernel.ports import Resource
-from guest_agent.workload.program import Kind, Machine, Memory, Operation, Shape
+from guest_agent.workload.operations import Kind, Memory, Operation, Shape
+from guest_agent.workload.program import Machine
 
 IDLE: Final[Resource] = ("idle", 0)
 """What `Kernel.idle` waits on."""

@@ -14,7 +14,7 @@ import pytest
 from guest_agent.disk import BlockFile, DiskFileError, FileBlockStore, GuestDisk, open_block_store
 from guest_agent.kernel.content import TAGS_PER_PAGE, tag
 from guest_agent.kernel.ports import DiskRequest, DiskResult, Vcpu
-from race_explorer.world import MemoryStore
+from race_explorer.store import MemoryStore
 from shared.arch import PAGE_SIZE
 from shared.commands import (
     DONE,

@@ -24,7 +24,8 @@ from guest_agent.kernel.kernel import Kernel
 from guest_agent.report import Report
 from guest_agent.watch import DeadlockError
 from guest_agent.workload.mixed import Mix, Weights, operations
-from guest_agent.workload.program import Kind, Machine, Operation, Shape
+from guest_agent.workload.operations import Kind, Operation, Shape
+from guest_agent.workload.program import Machine
 from shared.rpc.channel import Address
 from tests.rpc.world import running_host
 

@@ -17,7 +17,8 @@ from guest_agent.kernel.cpu import Cpu
 from guest_agent.kernel.grace import Grace
 from guest_agent.kernel.guards import FIXED
 from guest_agent.kernel.kernel import KernelConfig
-from guest_agent.workload.program import Kind, Machine, Memory, Operation, Shape
+from guest_agent.workload.operations import Kind, Memory, Operation, Shape
+from guest_agent.workload.program import Machine
 from race_explorer.straight import Straight
 from tests.support.random_guest import RandomGuest
 from tests.support.random_guest import Shape as GuestShape

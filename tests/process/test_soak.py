@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from essa_cli.soak_runs import GuestState, Soak, SoakPlan
-from guest_agent.workload.program import Kind
+from guest_agent.workload.operations import Kind
 from shared.arch import Orc
 from tests.process.host_process import essa_here
 

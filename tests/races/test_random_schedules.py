@@ -16,8 +16,8 @@ from guest_agent.kernel.grace import Grace
 from guest_agent.kernel.guards import FIXED
 from guest_agent.kernel.kernel import Statistics
 from guest_agent.workload.mixed import Weights
-from guest_agent.workload.program import Kind
-from guest_agent.workload.program import Shape as ProgramShape
+from guest_agent.workload.operations import Kind
+from guest_agent.workload.operations import Shape as ProgramShape
 from tests.support.random_guest import Shape, run
 
 SEEDS = range(16)

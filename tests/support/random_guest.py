@@ -17,8 +17,9 @@ from guest_agent.kernel.grace import Grace
 from guest_agent.kernel.guards import FIXED, Guards
 from guest_agent.kernel.kernel import KernelConfig
 from guest_agent.workload.mixed import Weights, operations
-from guest_agent.workload.program import Machine, Operation
-from guest_agent.workload.program import Shape as ProgramShape
+from guest_agent.workload.operations import Operation
+from guest_agent.workload.operations import Shape as ProgramShape
+from guest_agent.workload.program import Machine
 from race_explorer.world import SimWorld
 
 EVICT_ODDS = 10
