@@ -18,9 +18,7 @@ from guest_agent.kernel.kernel import KernelConfig
 from guest_agent.kernel.lru import LruKind
 from guest_agent.kernel.page import Page, PG_discarded, PG_reserved, reads, writes
 from guest_agent.kernel.page_alloc import alloc_page, put_page
-from guest_agent.kernel.rmap import ptep_clear_flush
 from race_explorer.engine import Report, explore, replay
-from race_explorer.scenarios.pieces import touch_once
 from race_explorer.world import SimWorld
 from shared.arch import Orc
 
@@ -356,44 +354,6 @@ def test_r19_the_list_of_the_vcpu_that_reclaims_is_spliced_too() -> None:
         return world
 
     _assert_guarded(build, "grace_splices_own", "out of memory")
-
-
-def test_r17_a_vcpu_that_has_answered_may_fault_before_another_one_splices() -> None:
-    """A hole of the series from 2006 on: its call splices and proves in one go.
-
-    vcpu 1 answers, and touches a page that the host has discarded. vcpu 2, which had its own
-    fault for it, unmaps the page and puts it on its list; then it answers, and hands the
-    page over to vcpu 0. That frees it and takes it for something else, while vcpu 1 holds
-    nothing but its address.
-    """
-
-    def build(guards: Guards) -> SimWorld:
-        world = _World(Grace.EACH, guards, vcpu_count=3, page_count=3, discarded=2)
-        kernel = world.kernel
-        page, other = world.pages
-        world.prepare(put_page(kernel.cpus[0], other))
-        mm = kernel.new_mm()
-        pte = kernel.pte(mm, 0)
-        pte.page = page
-
-        async def reclaims(cpu: Cpu) -> None:
-            for _ in range(await kernel.grace.reclaim(cpu)):
-                await alloc_page(cpu)
-
-        async def touches(cpu: Cpu) -> None:
-            if await touch_once(cpu, mm):
-                world.mark("fault")
-
-        async def discards(cpu: Cpu) -> None:
-            await ptep_clear_flush(cpu, pte)
-            await put_page(cpu, page)
-
-        world.run_vcpu(0, reclaims)
-        world.run_vcpu(1, touches)
-        world.run_vcpu(2, discards)
-        return world
-
-    _assert_guarded(build, "grace_calls_again", "discard of a page")
 
 
 # SIGN_OFF.
