@@ -2,14 +2,14 @@
 
 vcpu 0 reclaims, and calls every vCPU for the pages on its list. vcpu 1 answers, and then
 touches a page that the host has discarded: it is interrupted, and holds nothing but the page's
-address. vcpu 2 is inside an interrupt; the page is unmapped and loses its last reference there,
-and goes to vcpu 2's list. Then vcpu 2 answers too, and hands the page over. The list of the
-series from 2006 on frees it now, since everybody has answered; it is taken for something else,
-and vcpu 1 discards it. Pages that were handed over must wait for a second call
+address. vcpu 2 has not been reached yet, or has interrupts disabled; the page is unmapped, loses
+its last reference and goes to vcpu 2's list. Then vcpu 2 answers too, and hands the page over.
+The list of the series from 2006 on frees it now, since everybody has answered; it is taken for
+something else, and vcpu 1 discards it. Pages that were handed over must wait for a second call
 (guard grace_calls_again).
 
-The order of the story is held to up to the fault, all that follows is explored. vcpu 2 stands
-for two vCPUs, one that unmaps the page and one that is interrupted.
+The order of the story is held to up to the fault, all that follows is explored. vcpu 2 does
+alone what may be two vCPUs' work, to unmap the page and to put it.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def build(protections: Protections) -> SimWorld:
         if await touch_once(cpu, mm):
             world.mark("fault after the answer")
 
-    async def put_in_an_interrupt(cpu: Cpu) -> None:
+    async def unmap_and_put(cpu: Cpu) -> None:
         depth = cpu.local_irq_save()
         await cpu.wait_until(lambda: bool(touching), "touched", reads("tlb", pte.number))
         await ptep_clear_flush(cpu, pte)
@@ -74,7 +74,7 @@ def build(protections: Protections) -> SimWorld:
 
     world.run_vcpu(0, reclaim_and_reuse)
     world.run_vcpu(1, answer_and_touch)
-    world.run_vcpu(2, put_in_an_interrupt)
+    world.run_vcpu(2, unmap_and_put)
     return world
 
 
