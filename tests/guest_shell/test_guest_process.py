@@ -88,7 +88,8 @@ def test_the_same_run_with_one_guard_off_fails(tmp_path: Path) -> None:
         guest = Guest(host, "a", path, *options, "--without", "stable-lookup")
         _, errors = guest.process.communicate(timeout=DEADLINE_SECONDS)
         assert guest.process.returncode == 1
-        assert "discard fault in kernel mode" in errors
+        # What is used without being stable is lost in one of several ways.
+        assert "PG_discarded" in errors or "discard fault" in errors
         assert "Traceback" not in errors
 
 

@@ -17,7 +17,7 @@ from guest_agent import watch
 from guest_agent.agent import GuestAgent, load_plan
 from guest_agent.config import ConfigError, GuestConfig, MixConfig
 from guest_agent.kernel import invariants
-from guest_agent.kernel.cpu import Cpu
+from guest_agent.kernel.cpu import Cpu, KernelBug
 from guest_agent.kernel.grace import Grace
 from guest_agent.kernel.guards import FIXED
 from guest_agent.kernel.kernel import Kernel
@@ -138,7 +138,11 @@ def test_invariants_are_checked_at_barriers_while_all_others_idle(
 
 
 def test_a_guard_that_is_off_is_found(tmp_path: Path) -> None:
-    report = run(tmp_path, 3_000, guards=FIXED.without("check_write"))
+    """By a check of content, or by the kernel itself, whichever comes first."""
+    try:
+        report = run(tmp_path, 3_000, guards=FIXED.without("check_write"))
+    except KernelBug:
+        return
     assert not report.is_clean
 
 

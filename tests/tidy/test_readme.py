@@ -86,13 +86,15 @@ def _end_session(pid: int) -> bool:
 @pytest.mark.process
 def test_the_tour_runs_as_printed(tmp_path: Path) -> None:
     output = _run(_script("", "needs-grpcurl"), tmp_path)
-    assert len(re.findall(r"integrity errors +│ +0 ", output)) == 2, output
+    # Two guests and a soak; the soak with a guard off may end in something else than a wrong byte.
+    assert len(re.findall(r"integrity errors +│ +0 ", output)) >= 3, output
+    assert "(as it should)" in output, output
     assert '"faultNumber": "1"' in output, "the load by grpcurl meets a discard fault"
     assert '"address": "28672"' in output, "and its fault names page 7"
     assert "fault_number: 1" in output, "the load from Python meets a discard fault"
     assert "address: 28672" in output
     assert re.search(r"^\d+ passed", output, re.MULTILINE), "the race is shown by pytest"
-    assert "cpu1: discard fault in kernel mode" in output, "and found without its guard"
+    assert "in kernel mode on a page held stable" in output, "and found without its guard"
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
