@@ -26,8 +26,6 @@ from host_daemon.config import parse_pages
 PAGES_MAX: Final = 1 << 16
 GUESTS_MAX: Final = 16
 VCPUS_MAX: Final = 64
-FRAMES_PART: Final = 2
-"""The host has so many times fewer frames than its guests have pages."""
 PROGRESS_SECONDS: Final = 0.25
 LINE_SECONDS: Final = 5.0
 
@@ -51,8 +49,8 @@ def soak(
     memory: Annotated[
         str,
         typer.Option(
-            help="Memory of each guest, as 1M or a number of 4 KiB pages; the host has half of "
-            "all the guests' together.",
+            help="Memory of a guest, as 1M or a number of 4 KiB pages; those that are to swap "
+            "have a third. The host has half of all the guests' together.",
             metavar="SIZE",
         ),
     ] = "384",
@@ -94,7 +92,6 @@ def soak(
         guests,
         vcpus,
         page_count,
-        guests * page_count // FRAMES_PART,
         tuple(options),
     )
     run = Soak.of(plan)

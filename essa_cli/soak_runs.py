@@ -36,15 +36,10 @@ EVICT_SECONDS: Final = 0.02
 """Between two rounds of evictions."""
 EVICTIONS_A_ROUND: Final = 8
 """Pages of each guest in one round."""
-VARIANTS: Final = (
-    (),
-    ("--minor-faults", "--grace", "sign-off"),
-    ("--grace", "each"),
-    ("--minor-faults",),
-)
-"""What the guests differ in, in turn: each variant of the kernel is soaked."""
+FRAMES_PART: Final = 2
+"""The host has so many times fewer frames than its guests have pages."""
 SWAP_PART: Final = 2
-"""A guest has so many times fewer slots on its swap device than pages."""
+"""A guest has so many times fewer slots on its swap device than it could have pages."""
 KEPT_LINES: Final = 400
 """Of a guest's log, for its oops."""
 DAMAGE_MAX: Final = 20
@@ -52,20 +47,56 @@ DAMAGE_MAX: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
+class Variant:
+    """What a guest differs in from others. memory_part: it has so many times fewer pages."""
+
+    options: tuple[str, ...] = ()
+    memory_part: int = 1
+
+
+VARIANTS: Final = (
+    Variant(),
+    # Anonymous memory that does not fit: this one swaps.
+    Variant(
+        (
+            "--minor-faults", "--grace", "sign-off",
+            "--weights", "store=120,mmap=12,munmap=2,fork=2,exit=2",
+        ),
+        memory_part=3,
+    ),
+    Variant(("--grace", "each")),
+    Variant(("--minor-faults",)),
+)  # fmt: skip
+"""The guests, in turn: each variant of the kernel is soaked."""
+
+
+@dataclass(frozen=True, slots=True)
 class SoakPlan:
-    """What a soak does. options: what all guests are given besides."""
+    """What a soak does. options: what all guests are given besides; they win."""
 
     seed: int
     operations: int
     guests: int
     vcpus: int
     page_count: int
-    frames: int
     options: tuple[str, ...] = ()
 
     def share(self, guest: int) -> int:
         """How many operations a guest has."""
         return self.operations // self.guests + (guest < self.operations % self.guests)
+
+    def variant(self, guest: int) -> Variant:
+        """What is different about a guest."""
+        return VARIANTS[guest % len(VARIANTS)]
+
+    def memory(self, guest: int) -> int:
+        """How many pages a guest has."""
+        return self.page_count // self.variant(guest).memory_part
+
+    @property
+    def frames(self) -> int:
+        """How many frames the host has: far fewer than its guests have pages."""
+        return sum(self.memory(guest) for guest in range(self.guests)) // FRAMES_PART
 
 
 @dataclass(slots=True)
@@ -219,11 +250,11 @@ async def perform(soak: Soak, directory: Path) -> None:
 def _guest_options(plan: SoakPlan, number: int, state: GuestState) -> list[str]:
     seed = str(plan.seed * 1_000 + number)
     return [
-        "--name", state.name, "--memory", str(plan.page_count), "--vcpus", str(plan.vcpus),
+        "--name", state.name, "--memory", str(plan.memory(number)),
+        "--swap", str(plan.page_count // SWAP_PART), "--vcpus", str(plan.vcpus),
         "--workload", "mixed", "--seed", seed, "--operations", str(state.operations),
         "--perturb", seed, "--stall", f"{STALL_SECONDS:g}", "--wait", f"{READY_SECONDS:g}",
-        "--swap", str(plan.page_count // SWAP_PART), "--log-level", "info", "--json",
-        *VARIANTS[number % len(VARIANTS)], *plan.options,
+        "--log-level", "info", "--json", *plan.variant(number).options, *plan.options,
     ]  # fmt: skip
 
 

@@ -80,7 +80,7 @@ def load_plan(config: GuestConfig) -> Plan | Mix:
     plan: Plan | Mix
     if config.mix is not None:
         mixed = config.mix
-        shape = Shape.of_memory(config.page_count, config.vcpu_count)
+        shape = Shape.of_memory(config.page_count, config.vcpu_count, config.swap_pages)
         plan = Mix(mixed.seed, mixed.operations, config.vcpu_count, shape, mixed.weights)
     else:
         traces = [read_trace(path) for path in config.traces]

@@ -235,7 +235,9 @@ def _needs_stable(kernel: Kernel, page: Page, census: _Census) -> str:
         return "PG_dirty is set"
     if page.buffers:
         return "it has buffers"
-    if page.pfn in census.locked:
+    # DEVIATION: mlock of the series marks files; locked anonymous memory that is on the swap
+    # device as well may be volatile, and costs a read when it is gone.
+    if page.pfn in census.locked and not page.flags & PG_swapcache:
         return "a locked vma maps it"
     if page.anonymous is not None and not page.flags & PG_swapcache:
         return "its content is nowhere else"

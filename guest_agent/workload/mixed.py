@@ -4,8 +4,8 @@ Rules:
 - Operation i of vCPU v depends on the seed, v and the weights alone; what it meets depends on
   how the vCPUs interleave. So a run is its seed in the race explorer, and nearly so in a
   real guest.
-- Pages near the front of a file or area are asked for more often than others: everybody
-  meets everybody.
+- Pages near the front of a file are asked for more often than others: everybody meets
+  everybody.
 """
 
 from __future__ import annotations
@@ -32,33 +32,34 @@ _MEMORY: Final = (
     *[Memory.READ_ONLY] * 2,
     *[Memory.ANONYMOUS] * 2,
 )
+_FILE_KINDS: Final = (Kind.READ, Kind.WRITE, Kind.MMAP)
 _HOT: Final = 0.5
-"""So many of the pages are chosen from the first eighth."""
+"""Of these, so many choose their page from the first eighth of the file."""
 
 
 @dataclass(frozen=True, slots=True)
 class Weights:
     """How often each kind of operation comes, as parts of their sum; 0 leaves it out."""
 
-    read: int = 24
-    write: int = 12
-    fsync: int = 2
+    read: int = 40
+    write: int = 20
+    fsync: int = 3
     sync: int = 1
     truncate: int = 1
-    mmap: int = 10
-    munmap: int = 4
-    load: int = 30
-    store: int = 24
-    msync: int = 4
-    mprotect: int = 4
-    fork: int = 2
-    exit: int = 2
+    mmap: int = 18
+    munmap: int = 7
+    load: int = 60
+    store: int = 48
+    msync: int = 6
+    mprotect: int = 8
+    fork: int = 4
+    exit: int = 4
     mlock: int = 1
     munlock: int = 1
-    remap: int = 2
-    dma_out: int = 2
-    dma_in: int = 2
-    pressure: int = 2
+    remap: int = 4
+    dma_out: int = 4
+    dma_in: int = 4
+    pressure: int = 3
 
     def __post_init__(self) -> None:
         """Raise ValueError for weights that make no sense."""
@@ -102,15 +103,16 @@ def operations(seed: int, vcpu: int, weights: Weights, shape: Shape) -> Iterator
                 kind,
                 process=random.randrange(shape.processes),
                 place=random.randrange(shape.files * shape.areas),
-                page=_page(random, shape),
+                page=_page(random, shape, hot=kind in _FILE_KINDS),
                 count=random.randint(1, shape.area_pages),
                 memory=random.choice(_MEMORY),
             )
 
 
-def _page(random: Random, shape: Shape) -> int:
-    hot = random.random() < _HOT
-    return random.randrange(max(1, shape.file_pages // 8) if hot else shape.file_pages)
+def _page(random: Random, shape: Shape, *, hot: bool) -> int:
+    if hot and random.random() < _HOT:
+        return random.randrange(max(1, shape.file_pages // 8))
+    return random.randrange(shape.file_pages)
 
 
 class MixedRunner:

@@ -80,24 +80,25 @@ class Shape:
     files: int = 8
     file_pages: int = 32
     processes: int = 8
-    areas: int = 6
-    area_pages: int = 6
+    areas: int = 8
+    area_pages: int = 16
     transfer_pages: int = 2
     private_pages: int = 64
     locked_pages: int = 16
 
     @classmethod
-    def of_memory(cls, page_count: int, vcpu_count: int) -> Shape:
+    def of_memory(cls, page_count: int, vcpu_count: int, swap_pages: int) -> Shape:
         """One for a guest whose memory holds neither all its files nor all private memory.
 
-        Two vCPUs share a process on average, and a file: more wait for each other.
+        Two vCPUs share a process on average, and a file: more wait for each other. Half of
+        the memory is never promised to private pages.
         """
         files = max(2, vcpu_count // 2)
         return cls(
             files=files,
             file_pages=max(8, 3 * page_count // (2 * files)),
             processes=max(2, vcpu_count // 2),
-            private_pages=page_count // 2,
+            private_pages=page_count // 2 + swap_pages,
             locked_pages=page_count // 16,
         )
 

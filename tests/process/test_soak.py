@@ -51,6 +51,7 @@ def test_it_is_about_something(clean: dict[str, Any]) -> None:
     assert clean["essa"]["set_potential_volatile"] > 0
     assert clean["discard_faults"] > 0
     assert clean["pages_discarded"] > 0
+    assert clean["swap_reads"] > 0
     assert clean["evictions"] > 100
     assert {"Sr", "Vr", "Pr", "Ur"} <= set(clean["evicted"])
 
@@ -122,8 +123,9 @@ def test_what_the_user_can_mend(options: list[str], text: str) -> None:
 
 
 def test_a_guest_that_its_kernel_has_stopped_is_a_violation() -> None:
-    soak = Soak.of(SoakPlan(1, 11, 2, 4, 384, 384))
+    soak = Soak.of(SoakPlan(1, 11, 2, 4, 384))
     assert [guest.operations for guest in soak.guests] == [6, 5]
+    assert (soak.plan.memory(0), soak.plan.memory(1), soak.plan.frames) == (384, 128, 256)
     assert soak.is_clean
     state = soak.guests[1]
     assert not state.take("Traceback (most recent call last):")
