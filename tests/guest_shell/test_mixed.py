@@ -102,7 +102,8 @@ def test_everything_at_once_and_nothing_is_lost(tmp_path: Path, variant: dict[st
     assert report.invariant_violations == []
     assert report.is_clean
     assert report.requests == 1_500
-    assert {kind.value for kind in Kind} <= set(report.workload)
+    # munlock is rare, and needs a lock before it.
+    assert {kind.value for kind in Kind if kind is not Kind.MUNLOCK} <= set(report.workload)
     assert sum(report.workload.values()) - report.workload["signals"] == 1_500
     assert report.statistics.pages_discarded > 0
     assert report.plain()["workload"] == report.workload
