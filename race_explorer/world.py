@@ -9,10 +9,8 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Generator, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from functools import partial
-from types import coroutine
 from typing import Any
 
 from guest_agent.kernel.block import complete, transfer
@@ -20,7 +18,7 @@ from guest_agent.kernel.content import TAGS_PER_PAGE, parse_tag
 from guest_agent.kernel.cpu import Cpu, KernelBug
 from guest_agent.kernel.kernel import Kernel, KernelConfig
 from guest_agent.kernel.page import reads, writes
-from guest_agent.kernel.ports import Access, Accesses, DiskRequest, Vcpu
+from guest_agent.kernel.ports import Access, DiskRequest
 from guest_agent.kernel.syscalls import sys_sync
 from host_daemon.core.config import GuestSpec, HostConfig, HostGuards
 from host_daemon.core.effects import (
@@ -33,7 +31,9 @@ from host_daemon.core.effects import (
     StageKind,
 )
 from host_daemon.core.host import Host
+from race_explorer.actors import Actor, SimSchedule, Step, always, stand
 from race_explorer.engine import Option
+from race_explorer.naming import command_label
 from race_explorer.store import MemoryStore
 from shared.arch import USAGE_MASK
 from shared.commands import Command, Essa, EssaArray, FaultPending, Iske, Load, Outcome
@@ -46,59 +46,11 @@ SETTLE_STEPS_MAX = 20_000
 GUEST = 1
 
 
-@dataclass(slots=True)
-class Step:
-    """What a coroutine is about to do. ready: whether it could; accesses: what it touches."""
-
-    label: str
-    accesses: Callable[[], Accesses]
-    ready: Callable[[], bool]
-
-
-@coroutine
-def _stand(step: Step) -> Generator[Step, None, None]:
-    """Hand a step to the engine; returns when it is this actor's turn."""
-    yield step
-
-
-def _always() -> bool:
-    return True
-
-
-class SimSchedule:
-    """ports.Schedule: every point is a choice."""
-
-    async def point(self, vcpu: Vcpu, label: str, accesses: Accesses) -> bool:
-        """One step."""
-        touched = (*accesses, reads("irq", vcpu.number))
-        await _stand(Step(label, lambda: touched, _always))
-        return vcpu.interruptible()
-
-    async def wait_until(
-        self, vcpu: Vcpu, condition: Callable[[], bool], label: str, accesses: Accesses
-    ) -> bool:
-        """One step, enabled while the condition holds or an interrupt is to be taken."""
-        touched = (*accesses, reads("irq", vcpu.number))
-        await _stand(Step(label, lambda: touched, lambda: condition() or vcpu.interruptible()))
-        return vcpu.interruptible()
-
-    def interrupt_raised(self, vcpu: Vcpu) -> None:
-        """Nothing: enabledness is asked afresh at every step."""
-
-
-@dataclass(slots=True, eq=False)
-class _Actor:
-    name: str
-    program: Coroutine[Step, None, None]
-    step: Step | None = None
-    daemon: bool = False
-
-
 class SimWorld:
     """A host with one guest. Scenarios build one, prepare it, spawn programs, allow evictions.
 
     reached: situations that scenarios mark. evictions: pfns that the host may still evict,
-    each once, whenever it likes.
+    each once, whenever it likes. answered: what the last command was told; for people.
     """
 
     def __init__(
@@ -123,7 +75,8 @@ class SimWorld:
         self._faulting: dict[int, int] = {}
         self.evictions: list[int] = []
         self.marks: set[str] = set()
-        self._actors: list[_Actor] = []
+        self.answered: Outcome | None = None
+        self._actors: list[Actor] = []
         self._paging: list[PageOut | PageIn] = []
         self._slots: dict[tuple[int, int], bytes] = {}
         self._devices_free = list(range(kernel.vcpu_count, issuers))
@@ -134,7 +87,7 @@ class SimWorld:
 
     async def call(self, issuer: int, command: Command) -> Outcome:
         """One step; a second one, once the outcome is there, if the host parks the command."""
-        await _stand(Step(type(command).__name__, lambda: self._touched(issuer, command), _always))
+        await stand(Step(command_label(command), lambda: self._touched(issuer, command), always))
         self.guest_end.submit(issuer, command)
         for vcpu, number, sent in self.guest_end.outgoing():
             if self.host_end.receive(vcpu, number) is Reception.EXECUTE:
@@ -144,8 +97,10 @@ class SimWorld:
         self._pump()
         if issuer not in self.replies:
             waiting = (reads("reply", issuer),)
-            await _stand(Step("parked", lambda: waiting, lambda: issuer in self.replies))
-        return self.replies.pop(issuer)
+            await stand(Step("parked", lambda: waiting, lambda: issuer in self.replies))
+        outcome = self.replies.pop(issuer)
+        self.answered = outcome
+        return outcome
 
     def fault_settled(self, number: int) -> None:
         """Acknowledge the fault at once."""
@@ -196,12 +151,12 @@ class SimWorld:
 
     async def _transfer(self, request: DiskRequest) -> None:
         device = (writes("device"),)
-        await _stand(Step("device", lambda: device, lambda: bool(self._devices_free)))
+        await stand(Step("device", lambda: device, lambda: bool(self._devices_free)))
         issuer = self._devices_free.pop(0)
         result = await transfer(self, self.store, issuer, request)
         self._devices_free.append(issuer)
         raised = (writes("irq", request.vcpu),)
-        await _stand(Step("interrupt", lambda: raised, _always))
+        await stand(Step("interrupt", lambda: raised, always))
         complete(self.kernel, request, result)
 
     # What scenarios do.
@@ -210,7 +165,7 @@ class SimWorld:
         self, name: str, program: Coroutine[Any, None, None], *, daemon: bool = False
     ) -> None:
         """Add a program. A daemon, such as a disk transfer, may be unfinished at the end."""
-        actor = _Actor(name, program, daemon=daemon)
+        actor = Actor(name, program, daemon=daemon)
         self._actors.append(actor)
         self._resume(actor)
 
@@ -246,6 +201,18 @@ class SimWorld:
             return False
         self._input(self.host.run, CHOOSE_VICTIM)
         return True
+
+    def actors(self) -> list[str]:
+        """Who takes part, by the names that their steps have: programs, then evictions."""
+        programs = [actor.name for actor in self._actors if not actor.daemon]
+        return programs + [f"host.evict.{pfn}" for pfn in self.evictions]
+
+    def drop(self, names: Iterable[str]) -> None:
+        """Leave actors out before the race begins."""
+        for actor in [a for a in self._actors if a.name in names]:
+            self._actors.remove(actor)
+            actor.program.close()
+        self.evictions = [pfn for pfn in self.evictions if f"host.evict.{pfn}" not in names]
 
     def mark(self, situation: str) -> None:
         """Note that an interesting situation was reached."""
@@ -310,7 +277,7 @@ class SimWorld:
             self._violations.append(f"host: {error}")
         self._pump()
 
-    def _resume(self, actor: _Actor) -> None:
+    def _resume(self, actor: Actor) -> None:
         try:
             actor.step = actor.program.send(None)
         except StopIteration:

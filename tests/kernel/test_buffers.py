@@ -28,7 +28,7 @@ from guest_agent.kernel.syscalls import (
     sys_read,
     user_load,
 )
-from race_explorer.engine import explore
+from race_explorer.exhaustive import explore
 from race_explorer.world import SimWorld
 from tests.kernel.world import World
 from tests.support.straight import Straight

@@ -18,7 +18,8 @@ from guest_agent.kernel.kernel import KernelConfig
 from guest_agent.kernel.lru import LruKind
 from guest_agent.kernel.page import Page, PG_discarded, PG_reserved, reads, writes
 from guest_agent.kernel.page_alloc import alloc_page, put_page
-from race_explorer.engine import Report, explore, replay
+from race_explorer.engine import replay
+from race_explorer.exhaustive import Report, explore
 from race_explorer.world import SimWorld
 from shared.arch import Orc
 

@@ -18,7 +18,7 @@ from guest_agent.kernel.page import Page, PG_state_change, RwSemaphore, SpinLock
 from guest_agent.kernel.page_alloc import alloc_page, put_page
 from guest_agent.kernel.page_hva import make_stable, make_volatile
 from guest_agent.kernel.syscalls import sys_mmap, user_load, user_store
-from race_explorer.engine import explore
+from race_explorer.exhaustive import explore
 from race_explorer.world import SimWorld
 from shared.arch import InterruptionCode, Orc
 from shared.commands import (

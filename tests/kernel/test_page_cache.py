@@ -41,7 +41,7 @@ from guest_agent.kernel.writeback import (
     wait_on_page_writeback,
     write_page,
 )
-from race_explorer.engine import Report, explore
+from race_explorer.exhaustive import Report, explore
 from race_explorer.world import SimWorld
 from shared.arch import USAGE_MASK, Orc, Usage
 from tests.kernel.world import World

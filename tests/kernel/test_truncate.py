@@ -31,7 +31,7 @@ from guest_agent.kernel.syscalls import (
     user_store,
 )
 from guest_agent.kernel.writeback import write_page
-from race_explorer.engine import Report, explore
+from race_explorer.exhaustive import Report, explore
 from race_explorer.world import SimWorld
 from tests.kernel.world import World
 

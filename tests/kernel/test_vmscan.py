@@ -37,7 +37,7 @@ from guest_agent.kernel.syscalls import (
     user_store,
 )
 from guest_agent.kernel.vmscan import shrink_cache, try_to_free_pages
-from race_explorer.engine import Report, explore
+from race_explorer.exhaustive import Report, explore
 from race_explorer.world import SimWorld
 from tests.kernel.world import World
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from guest_agent.kernel.page import reads, writes
 from guest_agent.kernel.ports import Access
-from race_explorer.engine import ANY, DivergedError, Option, dependent, explore, replay
+from race_explorer.engine import ANY, DivergedError, Option, dependent, replay
+from race_explorer.exhaustive import explore
 
 Plan = dict[str, list[tuple[str, Access]]]
 

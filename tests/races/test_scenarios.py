@@ -9,7 +9,8 @@ from __future__ import annotations
 import pytest
 
 from guest_agent.kernel.guards import SEED
-from race_explorer.engine import Report, explore, replay
+from race_explorer.engine import replay
+from race_explorer.exhaustive import Report, explore
 from race_explorer.scenarios import SCENARIOS
 from race_explorer.scenarios.scenario import Protections, Scenario
 

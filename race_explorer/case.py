@@ -1,0 +1,63 @@
+"""What is run: a scenario under protections, less what was left out of it. A value, and text.
+
+Rules:
+- A case and a list of choices are a whole run; everything that finds, saves, shrinks or shows
+  one goes through here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Final
+
+from guest_agent.kernel.guards import PRESETS
+from race_explorer.scenarios import SCENARIOS
+from race_explorer.scenarios.scenario import Protections, Scenario
+from race_explorer.world import SimWorld
+
+FIXED_PRESET: Final = "fixed"
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """scenario: by name. preset: of the guest's guards. without: guards that are off besides.
+
+    dropped: actors that do not take part, by the names that their steps have.
+    """
+
+    scenario: str
+    preset: str = FIXED_PRESET
+    without: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
+
+    def check(self) -> None:
+        """Raise ValueError for a scenario, preset or guard that does not exist."""
+        if self.scenario not in SCENARIOS:
+            raise ValueError(f"no scenario is called {self.scenario!r}")
+        if self.preset not in PRESETS:
+            raise ValueError(f"preset is {self.preset!r}; it must be {' or '.join(PRESETS)}")
+        try:
+            self.protections()
+        except TypeError as error:
+            raise ValueError(str(error)) from None
+
+    @property
+    def definition(self) -> Scenario:
+        """The scenario."""
+        return SCENARIOS[self.scenario]
+
+    def protections(self) -> Protections:
+        """All guards as the case has them. Raises TypeError for one that does not exist."""
+        return Protections(PRESETS[self.preset]).without(*self.without)
+
+    def build(self) -> SimWorld:
+        """A fresh world, ready for the first step of the race."""
+        world = self.definition.build(self.protections())
+        world.drop(self.dropped)
+        return world
+
+    def smaller(self) -> Iterator[Case]:
+        """The same with one thing less to do, for shrinking; big steps first."""
+        for name in self.build().actors():
+            yield replace(self, dropped=(*self.dropped, name))

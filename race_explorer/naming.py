@@ -1,0 +1,49 @@
+"""What steps are called, and what answers say: one line of it, for people and for anchors."""
+
+from __future__ import annotations
+
+from guest_agent.kernel.content import parse_tag
+from shared.arch import KEY_CHANGED, STATE_MASK, STATE_NAMES, Orc
+from shared.commands import (
+    Command,
+    Essa,
+    EssaArray,
+    EssaOutcome,
+    FaultPending,
+    IoError,
+    KeyOutcome,
+    LoadOutcome,
+    MachineCheck,
+    Outcome,
+    ProgramInterruption,
+)
+
+
+def command_label(command: Command) -> str:
+    """Such as "essa.set_volatile" or "load"."""
+    if isinstance(command, Essa):
+        known = command.orc in Orc.__members__.values()
+        return f"essa.{Orc(command.orc).name.lower() if known else command.orc}"
+    return "essa.array" if isinstance(command, EssaArray) else type(command).__name__.lower()
+
+
+def describe(outcome: Outcome) -> str:
+    """What the host answered, such as "was Vr", "C=1" or "fault 3"."""
+    match outcome:
+        case EssaOutcome(state):
+            return f"was {STATE_NAMES[state & STATE_MASK]}"
+        case KeyOutcome(key):
+            return f"C={int(bool(key & KEY_CHANGED))}"
+        case FaultPending(fault):
+            return f"fault {fault}"
+        case LoadOutcome(data, _):
+            tag = parse_tag(data)
+            return "no tag" if tag is None else f"version {tag[2]}"
+        case ProgramInterruption(code):
+            return f"interruption {code:#04x}"
+        case IoError():
+            return "I/O error"
+        case MachineCheck():
+            return "machine check"
+        case _:
+            return ""
