@@ -9,6 +9,7 @@ the shipped session, core and kernel.
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -31,21 +32,25 @@ SWAPPING = Shape(
     ),
 )
 """Anonymous memory that does not fit."""
-FOUND_AT_ONCE = (
-    "state_change",
-    "stable_lookup",
-    "stable_before_clear",
-    "check_write",
-    "test_set_discarded",
-    "tolerate_discard",
-)
+NONE = Weights(**dict.fromkeys(Weights.__dataclass_fields__, 0) | {"read": 1})
+READ_ONLY_MAPS = replace(NONE, read=10, write=30, fsync=10, sync=6, mmap=30, munmap=20, load=60)
+"""Cached pages that system calls store to and that are unmapped again: a change bit outlives
+the writeback."""
+FOUND_AT_ONCE = {
+    "state_change": Weights(),
+    "stable_lookup": Weights(),
+    "stable_before_clear": Weights(),
+    "check_write": Weights(),
+    "test_set_discarded": Weights(),
+    "tolerate_discard": READ_ONLY_MAPS,
+}
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_with_all_guards_nothing_is_lost(seed: int) -> None:
     guest, violations = run(seed)
     assert not violations
-    assert guest.kernel.statistics.pages_discarded > 10
+    assert guest.kernel.statistics.pages_discarded > 0
 
 
 @pytest.mark.parametrize("grace", list(Grace))
@@ -77,9 +82,9 @@ def test_every_operation_is_executed() -> None:
     assert seen.discard_faults > 0
 
 
-@pytest.mark.parametrize("guard", FOUND_AT_ONCE)
+@pytest.mark.parametrize("guard", list(FOUND_AT_ONCE))
 def test_without_a_guard_the_damage_shows(guard: str) -> None:
-    shape = Shape(operations=100)
+    shape = Shape(operations=100, weights=FOUND_AT_ONCE[guard])
     assert any(run(seed, FIXED.without(guard), shape)[1] for seed in SEEDS)
 
 
