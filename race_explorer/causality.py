@@ -30,7 +30,16 @@ Clock = dict[str, int]
 
 def clocks(events: Sequence[Event]) -> list[Clock]:
     """The vector clock of every step."""
-    found: list[Clock] = []
+    return _follow(events)[0]
+
+
+def _follow(events: Sequence[Event]) -> tuple[list[Clock], list[tuple[int, int]]]:
+    """The clocks, and the pairs that are ordered by nothing but themselves.
+
+    What a step knows already when it is compared with an earlier one, it knows from those
+    between the two.
+    """
+    found, pairs = list[Clock](), list[tuple[int, int]]()
     for i, event in enumerate(events):
         clock: Clock = {}
         for j in range(i - 1, -1, -1):
@@ -39,11 +48,12 @@ def clocks(events: Sequence[Event]) -> list[Clock]:
             if known >= found[j][before.actor]:
                 continue  # ordered already
             if before.actor == event.actor or dependent(before.accesses, event.accesses):
+                pairs.append((j, i))
                 for actor, count in found[j].items():
                     clock[actor] = max(clock.get(actor, 0), count)
         clock[event.actor] = clock.get(event.actor, 0) + 1
         found.append(clock)
-    return found
+    return found, pairs
 
 
 def precedes(found: Sequence[Clock], events: Sequence[Event], first: int, second: int) -> bool:
@@ -63,16 +73,5 @@ def races(events: Sequence[Event]) -> list[tuple[int, int]]:
 
     They are dependent, and nothing between them orders them as well.
     """
-    found = clocks(events)
-    pairs = []
-    for j, second in enumerate(events):
-        for i in range(j - 1, -1, -1):
-            first = events[i]
-            if first.actor == second.actor or not dependent(first.accesses, second.accesses):
-                continue
-            between = range(i + 1, j)
-            if not any(
-                precedes(found, events, i, k) and precedes(found, events, k, j) for k in between
-            ):
-                pairs.append((i, j))
-    return sorted(pairs)
+    pairs = _follow(events)[1]
+    return sorted((i, j) for i, j in pairs if events[i].actor != events[j].actor)
