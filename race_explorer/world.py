@@ -51,6 +51,8 @@ class SimWorld:
 
     reached: situations that scenarios mark. evictions: pfns that the host may still evict,
     each once, whenever it likes. answered: what the last command was told; for people.
+    faulting: the vCPU of every discard fault, by number. closing: run on vCPU 0 when all is
+    over, before the disks are looked at.
     """
 
     def __init__(
@@ -72,10 +74,11 @@ class SimWorld:
         self.store = MemoryStore()
         self.kernel = Kernel(kernel, self, SimSchedule(), self)
         self.replies: dict[int, Outcome] = {}
-        self._faulting: dict[int, int] = {}
+        self.faulting: dict[int, int] = {}
         self.evictions: list[int] = []
         self.marks: set[str] = set()
         self.answered: Outcome | None = None
+        self.closing: Callable[[Cpu], Coroutine[Any, Any, None]] | None = None
         self._actors: list[Actor] = []
         self._paging: list[PageOut | PageIn] = []
         self._slots: dict[tuple[int, int], bytes] = {}
@@ -110,7 +113,7 @@ class SimWorld:
 
     def _answer(self, vcpu: int, outcome: Outcome) -> None:
         if isinstance(outcome, FaultPending):
-            self._faulting[outcome.fault] = vcpu
+            self.faulting[outcome.fault] = vcpu
         number = self.host_end.complete(vcpu, outcome)
         if self.guest_end.receive(vcpu, number, outcome):
             self.replies[vcpu] = outcome
@@ -191,6 +194,10 @@ class SimWorld:
         while option := next((o for o in self._forced() if o.name[:4] in ("host", "pagi")), None):
             option.run()
 
+    def evict(self, pfn: int) -> None:
+        """Behind a step that says so: the host chooses this page as a victim, if it can."""
+        self._input(self.host.begin_eviction, GUEST, pfn)
+
     def waits_for_frames(self) -> bool:
         """Whether a command is parked because no frame is free."""
         return self.host.statistics().waiting_for_frame > 0
@@ -206,6 +213,10 @@ class SimWorld:
         """Who takes part, by the names that their steps have: programs, then evictions."""
         programs = [actor.name for actor in self._actors if not actor.daemon]
         return programs + [f"host.evict.{pfn}" for pfn in self.evictions]
+
+    def standing(self) -> list[Actor]:
+        """All programs, daemons included, each before its next step."""
+        return list(self._actors)
 
     def drop(self, names: Iterable[str]) -> None:
         """Leave actors out before the race begins."""
@@ -240,7 +251,7 @@ class SimWorld:
         name = f"host.{kind.name.lower()}.{number}"
         touched: tuple[Access, ...]
         if kind is StageKind.DELIVER_FAULT:
-            vcpu = self._faulting[number]
+            vcpu = self.faulting[number]
             touched = (writes("fault", vcpu), writes("irq", vcpu))
         elif kind in (StageKind.RESUME, StageKind.DRAIN_RELEASE_LIST):
             touched = (writes("host", -1), writes("frames"), writes("reply", -1))
@@ -304,6 +315,8 @@ class SimWorld:
         return self.violations() or self._disk_errors()
 
     async def _settle(self, cpu: Cpu) -> None:
+        if self.closing is not None:
+            await self.closing(cpu)
         await sys_sync(cpu)
         await self.kernel.verify(cpu)
 

@@ -46,7 +46,11 @@ class Cpu:
 
     def interruptible(self) -> bool:
         """Whether an interrupt is pending and the vCPU is enabled for it."""
-        return bool(self.pending) and self.irq_off == 0
+        return self.irq_off == 0 and bool(self.pending)
+
+    def uses(self, pte: Pte) -> bool:
+        """Whether an access of this vCPU through the pte is under way."""
+        return self.translation is pte
 
     async def point(self, label: str, *accesses: Access) -> None:
         """Stand before one shared access."""
@@ -198,7 +202,7 @@ class Cpu:
         )
 
     def _check_holder(self, lock: SpinLock, label: str) -> None:
-        if lock.holder == self.number:
+        if lock.held_by(self.number):
             raise self._dead_lock(label, "a spin lock")
 
     async def spin_unlock(self, lock: SpinLock, label: str) -> None:
@@ -248,7 +252,7 @@ class Cpu:
         semaphore.writer = None
 
     def _check_writer(self, semaphore: RwSemaphore) -> None:
-        if semaphore.writer == self.number:
+        if semaphore.held_by(self.number):
             raise self._dead_lock("mmap_sem", f"semaphore {semaphore.number}")
 
     # The machine's instructions.

@@ -115,7 +115,7 @@ async def i_size_write(cpu: Cpu, mapping: Mapping, page_count: int) -> None:
 async def down_i_sem(cpu: Cpu, mapping: Mapping) -> None:
     """Keep other writers, and truncate, away from the file. One step; may sleep."""
     cpu.might_sleep("down_i_sem")
-    if mapping.i_sem == cpu.number:
+    if mapping.held_by(cpu.number):
         raise KernelBug(f"dead-lock: vcpu {cpu.number} has i_sem of file {mapping.number}")
     await cpu.wait_until(
         lambda: mapping.i_sem is None, "i_sem.down", writes("i_sem", mapping.number)

@@ -65,6 +65,10 @@ class SpinLock:
     number: int
     holder: int | None = None
 
+    def held_by(self, vcpu: int) -> bool:
+        """Whether this vCPU holds it; asked by that vCPU itself, nobody else changes the answer."""
+        return self.holder == vcpu
+
 
 @dataclass(frozen=True, slots=True)
 class Anonymous:
@@ -135,6 +139,10 @@ class RwSemaphore:
     readers: int = 0
     writer: int | None = None
 
+    def held_by(self, vcpu: int) -> bool:
+        """Whether this vCPU holds it for writing; as `SpinLock.held_by`."""
+        return self.writer == vcpu
+
 
 @dataclass(slots=True, eq=False)
 class Mapping:
@@ -160,6 +168,10 @@ class Mapping:
     truncate_count: int = 0
     mlocked: bool = False
     i_sem: int | None = None
+
+    def held_by(self, vcpu: int) -> bool:
+        """Whether this vCPU holds i_sem; as `SpinLock.held_by`."""
+        return self.i_sem == vcpu
 
     def block(self, index: int) -> tuple[int, int]:
         """(disk, block) of one of the file's pages."""

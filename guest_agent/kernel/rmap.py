@@ -165,7 +165,7 @@ async def ptep_set_wrprotect(cpu: Cpu, pte: Pte) -> None:
 async def _flush(cpu: Cpu, pte: Pte) -> None:
     others = [c for c in cpu.kernel.cpus if c is not cpu]
     await cpu.wait_until(
-        lambda: all(c.translation is not pte for c in others), "pte.flush", reads("tlb", pte.number)
+        lambda: not any(c.uses(pte) for c in others), "pte.flush", reads("tlb", pte.number)
     )
 
 

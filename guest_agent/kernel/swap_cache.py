@@ -71,7 +71,7 @@ class Swap:
 async def _map_step(cpu: Cpu, label: str, slot: int) -> Swap:
     """Stand before a short critical section of swap_lock, as one step."""
     swap = cpu.kernel.swap
-    if swap.lock.holder == cpu.number:
+    if swap.lock.held_by(cpu.number):
         raise KernelBug(f"dead-lock: vcpu {cpu.number} holds swap_lock and wants it for {label}")
     await cpu.wait_until(
         lambda: swap.lock.holder is None,
