@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from guest_agent.kernel.page import Page
-from race_explorer.engine import ANY, DivergedError, Option, Path, Touch
+from race_explorer.engine import ANY, Chooser, DivergedError, Option, Path, Touch
 from race_explorer.naming import describe
 from race_explorer.world import GUEST, SimWorld
 from shared.arch import KEY_CHANGED, KEY_REFERENCED, STATE_MASK, STATE_NAMES
@@ -84,9 +84,9 @@ class Recording:
 
     @property
     def digest(self) -> str:
-        """Of the whole run, its end included."""
+        """Of the whole run, its end included; of violations their first lines."""
         last = self.steps[-1].digest if self.steps else ""
-        return _digest(last, *self.violations)
+        return _digest(last, *(violation.partition("\n")[0] for violation in self.violations))
 
 
 def record(build: Callable[[], SimWorld], choices: Sequence[int]) -> Recording:
@@ -94,47 +94,77 @@ def record(build: Callable[[], SimWorld], choices: Sequence[int]) -> Recording:
 
     Raises DivergedError if a choice is not offered.
     """
-    path = Path(build())
-    world: SimWorld = path.world  # type: ignore[assignment]
-    watch = _Watch(world)
-    before = watch.look()
-    taken: list[tuple[Option, int, tuple[tuple[str, str], ...], str, dict[int, PageSeen]]] = []
     rest = iter(choices)
-    while not path.violations and (options := world.options()):
+    taken = 0
+
+    def choose(options: Sequence[Option]) -> int:
+        nonlocal taken
         choice = next(rest, 0)
         if choice >= len(options):
-            raise DivergedError(f"step {len(taken)}: choice {choice} of {len(options)}")
+            raise DivergedError(f"step {taken}: choice {choice} of {len(options)}")
+        taken += 1
+        return choice
+
+    return record_with(build, choose)
+
+
+def record_with(build: Callable[[], SimWorld], choose: Chooser) -> Recording:
+    """Run one schedule, by whatever makes the choices, and write down everything."""
+    world = build()
+    path, watch = Path(world), _Watch(world)
+    looks, taken = [watch.look()], list[_Taken]()
+    while not path.violations and (options := world.options()):
+        choice = choose(options)
         world.answered = None
         path.step(options, choice)
         enabled = tuple((o.name, o.label) for o in options)
         said = "" if world.answered is None else describe(world.answered)
-        taken.append((options[choice], choice, enabled, said, watch.look()))
+        taken.append(_Taken(options[choice], choice, enabled, said))
+        looks.append(watch.look())
     run = path.record()
-    pfns = tuple(sorted({pfn for option, *_ in taken for pfn in touched_pfns(option.accesses)}))
-    steps: list[RecordedStep] = []
+    pfns = tuple(sorted({pfn for step in taken for pfn in touched_pfns(step.option.accesses)}))
+    seen = [tuple(pages[pfn] for pfn in pfns) for pages in looks]
+    steps = tuple(_steps(taken, looks, seen[1:]))
+    return Recording(pfns, seen[0], steps, run.violations, run.reached)
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    option: Option
+    choice: int
+    enabled: tuple[tuple[str, str], ...]
+    said: str
+
+
+def _steps(
+    taken: Sequence[_Taken],
+    looks: Sequence[dict[int, PageSeen]],
+    seen: Sequence[tuple[PageSeen, ...]],
+) -> Iterator[RecordedStep]:
+    """Number and digest the steps. looks: all pages before step 1, and after every step.
+
+    A digest takes in the pages that the step has changed, watched or not: what a later step
+    names must have no say in it.
+    """
     counts: Counter[tuple[str, str]] = Counter()
-    digest = ""
-    for option, choice, enabled, said, pages in taken:
-        counts[option.name, option.label] += 1
-        seen = tuple(pages[pfn] for pfn in pfns)
-        nth = counts[option.name, option.label]
-        digest = _digest(digest, option.name, option.label, said, *map(repr, (enabled, seen)))
-        steps.append(
-            RecordedStep(
-                index=len(steps) + 1,
-                actor=option.name,
-                label=option.label,
-                nth=nth,
-                choice=choice,
-                enabled=enabled,
-                accesses=option.accesses,
-                said=said,
-                pages=seen,
-                digest=digest,
-            )
+    digest = _digest(*map(repr, looks[0].values()))
+    for i, step in enumerate(taken):
+        actor, label = step.option.name, step.option.label
+        counts[actor, label] += 1
+        changed = [page for pfn, page in looks[i + 1].items() if page != looks[i][pfn]]
+        digest = _digest(digest, actor, label, step.said, *map(repr, (step.enabled, changed)))
+        yield RecordedStep(
+            index=i + 1,
+            actor=actor,
+            label=label,
+            nth=counts[actor, label],
+            choice=step.choice,
+            enabled=step.enabled,
+            accesses=step.option.accesses,
+            said=step.said,
+            pages=seen[i],
+            digest=digest,
         )
-    first = tuple(before[pfn] for pfn in pfns)
-    return Recording(pfns, first, tuple(steps), run.violations, run.reached)
 
 
 def touched_pfns(accesses: Iterable[Touch]) -> list[int]:
