@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine, Generator
 from dataclasses import dataclass
 from types import coroutine
 
-from guest_agent.kernel.page import reads
+from guest_agent.kernel.page import reads, writes
 from guest_agent.kernel.ports import Accesses, Vcpu
 
 
@@ -40,20 +40,25 @@ class SimSchedule:
 
     async def point(self, vcpu: Vcpu, label: str, accesses: Accesses) -> bool:
         """One step."""
-        touched = (*accesses, reads("irq", vcpu.number))
-        await stand(Step(label, lambda: touched, always))
+        await stand(Step(label, _touching(vcpu, accesses), always))
         return vcpu.interruptible()
 
     async def wait_until(
         self, vcpu: Vcpu, condition: Callable[[], bool], label: str, accesses: Accesses
     ) -> bool:
         """One step, enabled while the condition holds or an interrupt is to be taken."""
-        touched = (*accesses, reads("irq", vcpu.number))
-        await stand(Step(label, lambda: touched, lambda: condition() or vcpu.interruptible()))
+        touched = _touching(vcpu, accesses)
+        await stand(Step(label, touched, lambda: vcpu.interruptible() or condition()))
         return vcpu.interruptible()
 
     def interrupt_raised(self, vcpu: Vcpu) -> None:
         """Nothing: enabledness is asked afresh at every step."""
+
+
+def _touching(vcpu: Vcpu, accesses: Accesses) -> Callable[[], Accesses]:
+    """What a step at a point touches: an interrupt that is to be taken comes instead of it."""
+    step, interrupt = (*accesses, reads("irq", vcpu.number)), (writes("irq", vcpu.number),)
+    return lambda: interrupt if vcpu.interruptible() else step
 
 
 @dataclass(slots=True, eq=False)

@@ -14,11 +14,11 @@ from functools import partial
 from typing import Any
 
 from guest_agent.kernel.block import complete, transfer
-from guest_agent.kernel.content import TAGS_PER_PAGE, parse_tag
+from guest_agent.kernel.content import DMA_DISK, TAGS_PER_PAGE, parse_tag
 from guest_agent.kernel.cpu import Cpu, KernelBug
 from guest_agent.kernel.kernel import Kernel, KernelConfig
 from guest_agent.kernel.page import reads, writes
-from guest_agent.kernel.ports import Access, DiskRequest
+from guest_agent.kernel.ports import Access, Check, DiskRequest
 from guest_agent.kernel.syscalls import sys_sync
 from host_daemon.core.config import GuestSpec, HostConfig, HostGuards
 from host_daemon.core.effects import (
@@ -31,18 +31,21 @@ from host_daemon.core.effects import (
     StageKind,
 )
 from host_daemon.core.host import Host
+from host_daemon.core.tables import IN_RECLAIM
 from race_explorer.actors import Actor, SimSchedule, Step, always, stand
-from race_explorer.engine import Option
+from race_explorer.engine import ANY, Option
 from race_explorer.naming import command_label
 from race_explorer.store import MemoryStore
-from shared.arch import USAGE_MASK
+from shared.arch import KEY_REFERENCED, USAGE_MASK
 from shared.commands import Command, Essa, EssaArray, FaultPending, Iske, Load, Outcome
 from shared.session.guards import LinkGuards
 from shared.session.guest_end import GuestEnd
 from shared.session.host_end import HostEnd, Reception
 
-DEVICES = 4
+DEVICES = 64
+"""More than a small guest can have transfers under way; which of them it is makes no difference."""
 SETTLE_STEPS_MAX = 20_000
+_BLOCK_BITS = 40
 GUEST = 1
 
 
@@ -83,6 +86,7 @@ class SimWorld:
         self._paging: list[PageOut | PageIn] = []
         self._slots: dict[tuple[int, int], bytes] = {}
         self._devices_free = list(range(kernel.vcpu_count, issuers))
+        self._requests: dict[int, DiskRequest] = {}
         self._transfers = 0
         self._violations: list[str] = []
 
@@ -91,6 +95,9 @@ class SimWorld:
     async def call(self, issuer: int, command: Command) -> Outcome:
         """One step; a second one, once the outcome is there, if the host parks the command."""
         await stand(Step(command_label(command), lambda: self._touched(issuer, command), always))
+        check = self._check(issuer)
+        if check is not None:
+            check.begin()
         self.guest_end.submit(issuer, command)
         for vcpu, number, sent in self.guest_end.outgoing():
             if self.host_end.receive(vcpu, number) is Reception.EXECUTE:
@@ -99,8 +106,8 @@ class SimWorld:
                     self._answer(vcpu, outcome)
         self._pump()
         if issuer not in self.replies:
-            waiting = (reads("reply", issuer),)
-            await stand(Step("parked", lambda: waiting, lambda: issuer in self.replies))
+            parked = self._issuers_part(issuer, command)
+            await stand(Step("parked", lambda: parked, lambda: issuer in self.replies))
         outcome = self.replies.pop(issuer)
         self.answered = outcome
         return outcome
@@ -119,15 +126,46 @@ class SimWorld:
             self.replies[vcpu] = outcome
 
     def _touched(self, issuer: int, command: Command) -> tuple[Access, ...]:
-        """What a command touches: its host page as a whole, and the pool if it needs a frame."""
+        """What executing a command touches, and going on with its outcome."""
+        return (*self._hosts_part(issuer, command), *self._issuers_part(issuer, command))
+
+    def _hosts_part(self, issuer: int, command: Command) -> tuple[Access, ...]:
+        """The page, as a whole; frames and slots, unless it is in its frame; a discard fault."""
         if isinstance(command, EssaArray):
-            return (writes("host", -1), writes("reply", issuer))
-        pfn = command.pfn
-        plain = self.host.state_byte(GUEST, pfn) & ~USAGE_MASK == 0
-        quiet = isinstance(command, Iske) or (isinstance(command, Essa) and command.orc == 0)
-        if quiet or (isinstance(command, Load) and plain):
-            return (reads("host", pfn), writes("reply", issuer))
-        return (writes("host", pfn), writes("frames"), writes("reply", issuer))
+            return (writes("host", ANY), writes("frames"))
+        pfn, byte = command.pfn, self.host.state_byte(GUEST, command.pfn)
+        if type(command) is Iske or (isinstance(command, Essa) and command.orc == 0):
+            return (reads("host", pfn),)
+        if byte & ~(USAGE_MASK | IN_RECLAIM) == 0:
+            referenced = self.host.storage_key(GUEST, pfn) & KEY_REFERENCED
+            looks = isinstance(command, Load) and referenced
+            return (reads("host", pfn) if looks else writes("host", pfn),)
+        return (writes("host", pfn), writes("frames"), writes("fault", issuer))
+
+    def _check(self, issuer: int) -> Check | None:
+        """What is to be told when the issuer's command is executed."""
+        if issuer < len(self.kernel.cpus):
+            return self.kernel.cpus[issuer].check
+        request = self._requests[issuer]
+        # What is read from a disk is read before the command.
+        return request.check if request.write or request.content else None
+
+    def _issuers_part(self, issuer: int, command: Command) -> tuple[Access, ...]:
+        """The outcome, and what an oracle makes of it; a device's block, or a vCPU's interrupt.
+
+        An interrupt that is pending comes before the next command.
+        """
+        touched = [writes("reply", issuer)]
+        check = self._check(issuer)
+        if check is not None:
+            touched += check.accesses()
+        if issuer >= len(self.kernel.cpus):
+            request = self._requests[issuer]
+            if request.write:
+                touched.append(writes("disk", request.disk << _BLOCK_BITS | request.block))
+        elif not (cpu := self.kernel.cpus[issuer]).irq_off:
+            touched.append((writes if cpu.interruptible() else reads)("irq", issuer))
+        return tuple(touched)
 
     def _pump(self) -> None:
         """Carry out what the core has decided."""
@@ -153,13 +191,14 @@ class SimWorld:
         self.spawn(f"disk{self._transfers}", self._transfer(request), daemon=True)
 
     async def _transfer(self, request: DiskRequest) -> None:
-        device = (writes("device"),)
-        await stand(Step("device", lambda: device, lambda: bool(self._devices_free)))
+        check = request.check
+        block = (reads("disk", request.disk << _BLOCK_BITS | request.block),)
+        await stand(Step("device", lambda: (*block, *(check.accesses() if check else ())), always))
         issuer = self._devices_free.pop(0)
+        self._requests[issuer] = request
         result = await transfer(self, self.store, issuer, request)
         self._devices_free.append(issuer)
-        raised = (writes("irq", request.vcpu),)
-        await stand(Step("interrupt", lambda: raised, always))
+        await stand(Step("interrupt", lambda: _completing(request), always))
         complete(self.kernel, request, result)
 
     # What scenarios do.
@@ -225,9 +264,13 @@ class SimWorld:
             actor.program.close()
         self.evictions = [pfn for pfn in self.evictions if f"host.evict.{pfn}" not in names]
 
-    def mark(self, situation: str) -> None:
-        """Note that an interesting situation was reached."""
-        self.marks.add(situation)
+    def mark(self, situation: str, when: Callable[[], bool] = always) -> None:
+        """Note that an interesting situation was reached.
+
+        when: a look that decides that alone, and is therefore no part of the step.
+        """
+        if when():
+            self.marks.add(situation)
 
     # engine.World
 
@@ -254,13 +297,20 @@ class SimWorld:
             vcpu = self.faulting[number]
             touched = (writes("fault", vcpu), writes("irq", vcpu))
         elif kind in (StageKind.RESUME, StageKind.DRAIN_RELEASE_LIST):
-            touched = (writes("host", -1), writes("frames"), writes("reply", -1))
-        else:
+            touched = (
+                writes("host", ANY),
+                writes("frames"),
+                writes("fault", ANY),
+                writes("reply", ANY),
+            )
+        elif kind is StageKind.COMMIT:
             touched = (writes("host", number), writes("frames"))
+        else:
+            touched = (writes("host", number),)
         return Option(name, kind.name.lower(), touched, lambda: self._input(self.host.run, stage))
 
     def _paging_option(self, operation: PageOut | PageIn) -> Option:
-        touched = (writes("host", -1), writes("frames"), writes("reply", -1))
+        touched = (writes("host", ANY), writes("frames"), writes("reply", ANY))
 
         def run() -> None:
             self._paging.remove(operation)
@@ -362,6 +412,15 @@ class SimWorld:
         found |= {"make_stable failed"} if counted.stable_failed else set()
         found |= {"discarded"} if counted.pages_discarded else set()
         return found
+
+
+def _completing(request: DiskRequest) -> tuple[Access, ...]:
+    """What the end of a transfer touches: what was written to a disk is durable then."""
+    raised, check = writes("irq", request.vcpu), request.check
+    if check is None:
+        return (raised,)
+    durable = request.write and request.disk != DMA_DISK
+    return (raised, writes(*check.resource)) if durable else (raised, *check.accesses())
 
 
 class _NoChoices:

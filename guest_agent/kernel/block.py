@@ -35,6 +35,8 @@ class BlockStore(Protocol):
 
 async def transfer(link: Link, store: BlockStore, issuer: int, request: DiskRequest) -> DiskResult:
     """Move the block. issuer: the device, from vcpu_count on. One command on the host."""
+    if request.check is not None:
+        request.check.begin()
     if request.write:
         outcome = await link.call(issuer, DeviceLoad(request.pfn, 0, PAGE_SIZE))
         if not isinstance(outcome, LoadOutcome):
@@ -48,5 +50,7 @@ async def transfer(link: Link, store: BlockStore, issuer: int, request: DiskRequ
 
 
 def complete(kernel: Kernel, request: DiskRequest, result: DiskResult) -> None:
-    """Make the completion interrupt of a finished transfer pending."""
+    """Tell the oracle, and make the completion interrupt of a finished transfer pending."""
+    if request.ended is not None:
+        request.ended(result)
     kernel.raise_interrupt(request.vcpu, lambda cpu: request.done(cpu, request, result))

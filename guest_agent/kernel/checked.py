@@ -90,7 +90,7 @@ def check_loaded(
             f"expected disk {disk} block {block}, found disk {seen[0]} block {seen[1]}",
         )
         return None
-    if not kernel.ledger.end_load(ticket, seen[2], current=is_current(page)):
+    if not kernel.ledger.end_load(ticket, seen[2], lambda: is_current(page)):
         report(
             kernel,
             page,

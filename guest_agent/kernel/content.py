@@ -11,16 +11,20 @@ Rules:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import blake2b
 from struct import Struct
 from typing import Final
 
+from guest_agent.kernel.page import ANY, reads, writes
+from guest_agent.kernel.ports import Accesses, Resource
 from shared.arch import PAGE_SIZE
 
 _BODY: Final = Struct("<4sIQQ")
 _MAGIC: Final = b"ESSA"
+_BLOCK_BITS: Final = 40
 TAG_SIZE: Final = 32
 TAGS_PER_PAGE: Final = PAGE_SIZE // TAG_SIZE
 
@@ -64,13 +68,67 @@ class _Block:
     begun: dict[int, int] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class LoadTicket:
-    """What was legal when a load began."""
+def content_resource(key: BlockKey) -> Resource:
+    """The versions of one block, as a resource that steps touch."""
+    return "content", key[0] << _BLOCK_BITS | key[1]
 
+
+@dataclass(slots=True, eq=False)
+class LoadTicket:
+    """A load under way: what was legal when it began. A `Check`."""
+
+    ledger: Ledger
     key: BlockKey
-    legal: tuple[int, ...]
-    next_version: int
+    legal: tuple[int, ...] = ()
+    next_version: int = 0
+
+    @property
+    def resource(self) -> Resource:
+        """The block's versions."""
+        return content_resource(self.key)
+
+    def begin(self) -> None:
+        """It begins now, and not before."""
+        self.ledger.begin(self)
+
+    def nullified(self) -> None:
+        """Nothing: what was not loaded tells nothing."""
+
+    def accesses(self) -> Accesses:
+        """The versions; a load that finds several legal ones may tell which one it is."""
+        if self.ledger.is_settled(self.key):
+            return (reads(*self.resource),)
+        return (writes(*self.resource), reads("mapping", ANY), reads("page_tree", ANY))
+
+
+@dataclass(slots=True, eq=False)
+class StoreTicket:
+    """A store under way, of a version of its own. A `Check`."""
+
+    ledger: Ledger
+    key: BlockKey
+    version: int
+
+    @property
+    def resource(self) -> Resource:
+        """The block's versions."""
+        return content_resource(self.key)
+
+    def begin(self) -> None:
+        """It begins now, and not before."""
+        self.ledger.restart_store(self.key, self.version)
+
+    def accesses(self) -> Accesses:
+        """The versions, which change."""
+        return (writes(*self.resource),)
+
+    def end(self) -> None:
+        """The store has taken effect."""
+        self.ledger.end_store(self.key, self.version)
+
+    def nullified(self) -> None:
+        """The store has had no effect."""
+        self.ledger.cancel_store(self.key, self.version)
 
 
 @dataclass(slots=True)
@@ -96,6 +154,18 @@ class Ledger:
         block.legal[version] = None
         return version
 
+    def store(self, key: BlockKey) -> StoreTicket:
+        """`begin_store` as a Check."""
+        return StoreTicket(self, key, self.begin_store(key))
+
+    def restart_store(self, key: BlockKey, version: int) -> None:
+        """A store that was begun, or cancelled, begins now; not if `lost` has dropped it."""
+        block = self._blocks[key]
+        if version in block.begun or version not in block.legal:
+            self._now += 1
+            block.begun[version] = self._now
+            block.legal[version] = None
+
     def end_store(self, key: BlockKey, version: int) -> None:
         """The store has taken effect: versions that ended before it began are gone."""
         block = self._blocks[key]
@@ -116,24 +186,36 @@ class Ledger:
 
     def begin_load(self, key: BlockKey) -> LoadTicket:
         """A load, or a transfer to the disk, is about to read the block."""
-        block = self._block(key)
-        return LoadTicket(key, tuple(block.legal), block.next_version)
+        ticket = LoadTicket(self, key)
+        self.begin(ticket)
+        return ticket
 
-    def end_load(self, ticket: LoadTicket, seen: int, *, current: bool = True) -> bool:
+    def begin(self, ticket: LoadTicket) -> None:
+        """The ticket's load begins now."""
+        block = self._block(ticket.key)
+        ticket.legal, ticket.next_version = tuple(block.legal), block.next_version
+
+    def end_load(
+        self, ticket: LoadTicket, seen: int, is_current: Callable[[], bool] = lambda: True
+    ) -> bool:
         """Whether `seen` was legal at any moment of the load.
 
-        With no store under way, what was seen is from now on the only legal version. current:
-        False for a page that is the file's no longer: it holds any version that there was.
+        With no store under way, what was seen is from now on the only legal version. is_current:
+        asked where it matters; not so for a page that is the file's no longer: it holds any
+        version that there was.
         """
         block = self._blocks[ticket.key]
-        if not current:
-            return seen < block.next_version
         newer = ticket.next_version <= seen < block.next_version
         if not newer and seen not in ticket.legal:
-            return False
-        if not block.begun and block.next_version == ticket.next_version and seen in block.legal:
+            return seen < block.next_version and not is_current()
+        untouched = not block.begun and block.next_version == ticket.next_version
+        if untouched and seen in block.legal and len(block.legal) > 1 and is_current():
             block.legal = {seen: block.legal[seen]}
         return True
+
+    def is_settled(self, key: BlockKey) -> bool:
+        """Whether one version alone is legal, stores under way not counted."""
+        return sum(ended is not None for ended in self._block(key).legal.values()) == 1
 
     def made_durable(self, key: BlockKey, version: int) -> None:
         """A writeback of `version` has completed."""

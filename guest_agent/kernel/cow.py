@@ -6,7 +6,7 @@ patches 1/6 and 3/6.
 
 from __future__ import annotations
 
-from guest_agent.kernel.checked import check_loaded, content_key
+from guest_agent.kernel.checked import check_loaded
 from guest_agent.kernel.content import ANONYMOUS_DISK, TAG_SIZE, TAGS_PER_PAGE, BlockKey
 from guest_agent.kernel.cpu import Cpu
 from guest_agent.kernel.discard import discard_page
@@ -53,11 +53,12 @@ async def copy_page(cpu: Cpu, vma: Vma, address: int, old: Page) -> Page | None:
 async def _read_source(cpu: Cpu, vma: Vma, address: int, page: Page) -> bytes:
     """The kernel reads the whole page, checks it, and returns the 32 bytes that it repeats."""
     kernel = cpu.kernel
-    key: BlockKey | None = content_key(page)
-    if key is None or key[0] != ANONYMOUS_DISK:
+    if page.anonymous is not None:
+        key: BlockKey = (ANONYMOUS_DISK, page.anonymous.number)
+    else:
         key = vma.file.block(vma.expected_index(address))
     ticket = kernel.ledger.begin_load(key)
-    outcome = await kernel_access(cpu, page, Load(page.pfn, 0, PAGE_SIZE), "copying a page")
+    outcome = await kernel_access(cpu, page, Load(page.pfn, 0, PAGE_SIZE), "copying a page", ticket)
     copied = page.anonymous.copied if page.anonymous is not None else None
     check_loaded(kernel, page, ticket, outcome, tags=TAGS_PER_PAGE, copied=copied)
     return outcome.data[:TAG_SIZE] if isinstance(outcome, LoadOutcome) else bytes(TAG_SIZE)

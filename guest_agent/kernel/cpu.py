@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from guest_agent.kernel.oops import EVENTS_MAX, Event, Oops
 from guest_agent.kernel.oops import KernelBug as KernelBug
 from guest_agent.kernel.page import Page, PG_state_change, RwSemaphore, SpinLock, reads, writes
-from guest_agent.kernel.ports import Access
+from guest_agent.kernel.ports import Access, Check
 from shared.arch import STATE_NAMES, Orc
 from shared.commands import Command, Essa, EssaOutcome, Iske, KeyOutcome, Outcome, Sske
 
@@ -34,6 +34,7 @@ class Cpu:
 
     irq_off: depth of interrupt disabling. translation: the pte that an access under way
     uses (ptep_clear_flush waits for it, as IPTE does). events: what it did last, for an oops.
+    check: of the command under way, for a link that can tell when it is executed.
     """
 
     def __init__(self, kernel: Kernel, number: int) -> None:
@@ -43,6 +44,7 @@ class Cpu:
         self.pending: deque[Interrupt] = deque()
         self.translation: Pte | None = None
         self.events: deque[Event] = deque(maxlen=EVENTS_MAX)
+        self.check: Check | None = None
 
     def interruptible(self) -> bool:
         """Whether an interrupt is pending and the vCPU is enabled for it."""
@@ -99,18 +101,21 @@ class Cpu:
         if self.irq_off:
             raise Oops(f"{what} may sleep, and interrupts are disabled", self)
 
-    async def call(self, command: Command) -> Outcome:
+    async def call(self, command: Command, check: Check | None = None) -> Outcome:
         """Execute one command on the host; interrupts that are pending come first."""
         while self.interruptible():
             await self.take_interrupt()
         self.events.append(command)
-        return await self.kernel.link.call(self.number, command)
+        self.check = check
+        outcome = await self.kernel.link.call(self.number, command)
+        self.check = None
+        return outcome
 
     # The page's words.
 
-    async def read_flags(self, page: Page) -> int:
-        """Load page->flags."""
-        await self.point("page.flags", reads("flags", page.pfn))
+    async def read_flags(self, page: Page, *accesses: Access) -> int:
+        """Load page->flags. accesses: what else the caller looks at in this step."""
+        await self.point("page.flags", reads("flags", page.pfn), *accesses)
         return page.flags
 
     async def set_flag(self, page: Page, flag: int) -> None:
@@ -125,9 +130,9 @@ class Cpu:
         if flag & PG_state_change:
             page.state_changer = None
 
-    async def test_and_set_flag(self, page: Page, flag: int) -> bool:
-        """test_and_set_bit: whether it was set before."""
-        await self.point("page.test_and_set_bit", writes("flags", page.pfn))
+    async def test_and_set_flag(self, page: Page, flag: int, *accesses: Access) -> bool:
+        """test_and_set_bit: whether it was set before. accesses: see `read_flags`."""
+        await self.point("page.test_and_set_bit", writes("flags", page.pfn), *accesses)
         was = bool(page.flags & flag)
         page.flags |= flag
         if flag & PG_state_change and not was:

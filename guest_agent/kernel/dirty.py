@@ -25,7 +25,7 @@ PAGE_DEFAULT_KEY = 0
 
 async def set_page_dirty(cpu: Cpu, page: Page) -> None:
     """PG_dirty first, then the tag by which writeback finds a file's page."""
-    if await cpu.test_and_set_flag(page, PG_dirty):
+    if await cpu.test_and_set_flag(page, PG_dirty, reads("mapping", page.pfn)):
         return
     mapping = page.mapping
     if mapping is None:

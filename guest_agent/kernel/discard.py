@@ -25,10 +25,11 @@ from guest_agent.kernel.page import (
 )
 from guest_agent.kernel.page_alloc import put_page
 from guest_agent.kernel.page_lock import lock_page, unlock_page
+from guest_agent.kernel.ports import Check
 from guest_agent.kernel.rmap import unmap_all
 from guest_agent.kernel.swap_cache import delete_from_swap_cache
 from shared.arch import PAGE_SHIFT
-from shared.commands import Command, DiscardFault, FaultPending, Outcome
+from shared.commands import DiscardFault, FaultPending, Load, Outcome, Store
 
 
 async def discard_page(cpu: Cpu, page: Page) -> None:
@@ -87,7 +88,8 @@ def _discarded(cpu: Cpu, page: Page) -> None:
 
 async def get_page_if_present(cpu: Cpu, page: Page) -> bool:
     """Take a reference unless the page is free: one compare-and-swap loop, one step."""
-    await cpu.point("page.get_if_present", writes("count", page.pfn))
+    # The caller settles its fault in this step.
+    await cpu.point("page.get_if_present", writes("count", page.pfn), writes("fault", cpu.number))
     # RACE(free-page-resurrected): without the test a page on the free list comes back to
     # life with one reference (R18).
     if page.count <= 0 and cpu.kernel.guards.reference_if_present:
@@ -118,23 +120,30 @@ async def do_discard_fault(cpu: Cpu, fault: DiscardFault) -> None:
         await put_page(cpu, page)
 
 
-async def storage_access(cpu: Cpu, command: Command) -> Outcome | None:
+async def storage_access(
+    cpu: Cpu, command: Load | Store, check: Check | None = None
+) -> Outcome | None:
     """One access by an instruction; None if a discard fault nullified it and was handled.
 
     The vCPU is disabled for interrupts from the submission until the outcome is known and,
     after a fault, until the handler enables them.
     """
     cpu.irq_off += 1
-    outcome = await cpu.call(command)
+    outcome = await cpu.call(command, check)
     if not isinstance(outcome, FaultPending):
         cpu.irq_off -= 1
         return outcome
+    if check is not None:
+        check.nullified()
     arrived = cpu.kernel.arrived_faults
     number = outcome.fault
     if cpu.translation is not None:
         await end_translation(cpu)
     await cpu.wait_until(
-        lambda: number in arrived, "discard_fault.arrive", reads("fault", cpu.number)
+        lambda: number in arrived,
+        "discard_fault.arrive",
+        writes("fault", cpu.number),
+        reads("private", command.pfn),  # whether the page is part of a compound one
     )
     await do_discard_fault(cpu, arrived.pop(number))
     return None

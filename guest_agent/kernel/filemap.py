@@ -11,7 +11,8 @@ the fixup of user copies of the 2006-09 version.
 
 from __future__ import annotations
 
-from typing import Final
+from functools import partial
+from typing import TYPE_CHECKING, Final
 
 from guest_agent.kernel.buffers import create_empty_buffers
 from guest_agent.kernel.checked import check_loaded, report
@@ -29,9 +30,12 @@ from guest_agent.kernel.page_cache import (
     find_lock_page,
 )
 from guest_agent.kernel.page_lock import lock_page, unlock_page, wait_on_page_locked
-from guest_agent.kernel.ports import DiskRequest, DiskResult, Vcpu
+from guest_agent.kernel.ports import Check, DiskRequest, DiskResult, Vcpu
 from shared.arch import PAGE_SIZE
 from shared.commands import FaultPending, Load, LoadOutcome, Outcome, Store
+
+if TYPE_CHECKING:
+    from guest_agent.kernel.kernel import Kernel
 
 COPY_ROUNDS_MAX: Final = 8
 """Discard faults in a row, all of them handled, after which a copy counts as never ending."""
@@ -47,7 +51,7 @@ async def kernel_load(
     kernel = cpu.kernel
     ticket = kernel.ledger.begin_load(mapping.block(index))
     offset = 0 if tags == TAGS_PER_PAGE else kernel.next_offset()
-    outcome = await _copy(cpu, page, Load(page.pfn, offset, tags * TAG_SIZE))
+    outcome = await _copy(cpu, page, Load(page.pfn, offset, tags * TAG_SIZE), ticket)
     if outcome is None:
         return None
     check_loaded(kernel, page, ticket, outcome, tags=tags)
@@ -59,17 +63,17 @@ async def kernel_store(cpu: Cpu, page: Page, mapping: Mapping, index: int) -> bo
 
     False: the copy was ended by a discard fault, and that is reported.
     """
-    kernel = cpu.kernel
     key = mapping.block(index)
-    version = kernel.ledger.begin_store(key)
-    if await _copy(cpu, page, Store(page.pfn, 0, tag(*key, version), TAGS_PER_PAGE)) is None:
-        kernel.ledger.cancel_store(key, version)
+    ticket = cpu.kernel.ledger.store(key)
+    store = Store(page.pfn, 0, tag(*key, ticket.version), TAGS_PER_PAGE)
+    if await _copy(cpu, page, store, ticket) is None:
+        ticket.nullified()
         return False
-    kernel.ledger.end_store(key, version)
+    ticket.end()
     return True
 
 
-async def _copy(cpu: Cpu, page: Page, command: Load | Store) -> Outcome | None:
+async def _copy(cpu: Cpu, page: Page, command: Load | Store, check: Check) -> Outcome | None:
     """The cache's side of a copy to or from a user's buffer: one access.
 
     None: a discard fault took it, which can only mean that the page was not held stable.
@@ -77,8 +81,8 @@ async def _copy(cpu: Cpu, page: Page, command: Load | Store) -> Outcome | None:
     kernel's address goes on naming the page whose content is gone (R41).
     """
     if not cpu.kernel.guards.fixup_user_copy:
-        return await _repeat(cpu, page, command)
-    outcome = await cpu.call(command)
+        return await _repeat(cpu, page, command, check)
+    outcome = await cpu.call(command, check)
     if not isinstance(outcome, FaultPending):
         check_outcome(cpu, page, outcome, "copying between a user's buffer and a page")
         return outcome
@@ -87,10 +91,10 @@ async def _copy(cpu: Cpu, page: Page, command: Load | Store) -> Outcome | None:
     return None
 
 
-async def _repeat(cpu: Cpu, page: Page, command: Load | Store) -> Outcome:
+async def _repeat(cpu: Cpu, page: Page, command: Load | Store, check: Check) -> Outcome:
     """The fault is handled, and the nullified instruction executed again."""
     for _ in range(COPY_ROUNDS_MAX):
-        outcome = await storage_access(cpu, command)
+        outcome = await storage_access(cpu, command, check)
         if outcome is not None:
             check_outcome(cpu, page, outcome, "copying between a user's buffer and a page")
             return outcome
@@ -176,20 +180,38 @@ async def readpage(cpu: Cpu, page: Page, mapping: Mapping, index: int) -> None:
     kernel.statistics.disk_reads += 1
     ticket = kernel.ledger.begin_load((disk, block))
 
-    async def end_read(vcpu: Vcpu, request: DiskRequest, result: DiskResult) -> None:
-        completing = kernel.cpus[vcpu.number]
+    def ended(result: DiskResult) -> None:
         if result.failed:
-            report(kernel, page, f"disk read into pfn {request.pfn} failed")
-            await completing.set_flag(page, PG_error)
+            report(kernel, page, f"disk read into pfn {page.pfn} failed")
         else:
-            check_loaded(
-                kernel, page, ticket, LoadOutcome(result.data, result.repeat), tags=TAGS_PER_PAGE
-            )
-            page.history.append(f"vcpu{vcpu.number} read disk {disk} block {block}")
-            await set_page_uptodate(completing, page)
-        await unlock_page(completing, page)
+            outcome = LoadOutcome(result.data, result.repeat)
+            check_loaded(kernel, page, ticket, outcome, tags=TAGS_PER_PAGE)
+            page.history.append(f"read disk {disk} block {block}")
 
-    kernel.disk.submit(DiskRequest(disk, block, page.pfn, False, cpu.number, end_read))
+    kernel.disk.submit(
+        DiskRequest(
+            disk,
+            block,
+            page.pfn,
+            False,
+            cpu.number,
+            partial(end_read, kernel, page),
+            check=ticket,
+            ended=ended,
+        )
+    )
+
+
+async def end_read(
+    kernel: Kernel, page: Page, vcpu: Vcpu, _request: DiskRequest, result: DiskResult
+) -> None:
+    """The completion interrupt of a read: the page is up to date and unlocked, or in error."""
+    completing = kernel.cpus[vcpu.number]
+    if result.failed:
+        await completing.set_flag(page, PG_error)
+    else:
+        await set_page_uptodate(completing, page)
+    await unlock_page(completing, page)
 
 
 # System calls.

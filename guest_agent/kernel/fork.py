@@ -21,8 +21,9 @@ async def sys_fork(cpu: Cpu, mm: Mm) -> Mm:
     keeps a page that a device writes to is another story than ours.
     """
     await cpu.down_write(mm.mmap_sem)
-    await cpu.wait_until(lambda: not mm.dma, "fork.dma", reads("dma", mm.number))
+    await cpu.wait_until(lambda: not mm.dma, "fork.dma", reads("dma", mm.number), writes("mms"))
     child = cpu.kernel.new_mm()
+    child.mmap_sem.writer = cpu.number  # as in later kernels; nobody can want it yet
     child.next_address = mm.next_address
     for vma in mm.vmas:
         copy = Vma(
@@ -40,6 +41,7 @@ async def sys_fork(cpu: Cpu, mm: Mm) -> Mm:
         await link_vma(cpu, copy)
         if _has_to_be_copied(vma):
             await _copy_page_range(cpu, vma, copy)
+    await cpu.up_write(child.mmap_sem)
     await cpu.up_write(mm.mmap_sem)
     return child
 
@@ -78,7 +80,7 @@ async def _is_being_discarded(cpu: Cpu, page: Page) -> bool:
     which were empty then, or will not come to them any more (R16)."""
     if not (cpu.kernel.volatile_hints and cpu.kernel.guards.fork_checks_discarded):
         return False
-    return bool(await cpu.read_flags(page) & PG_discarded)
+    return bool(await cpu.read_flags(page, reads("private", page.pfn)) & PG_discarded)
 
 
 def _entry_instead(vma: Vma, address: int, page: Page) -> SwapEntry | FileEntry | None:
@@ -110,6 +112,7 @@ async def _share_page(cpu: Cpu, vma: Vma, source: Pte, target: Pte, page: Page) 
 
 async def sys_exit(cpu: Cpu, mm: Mm) -> None:
     """exit_mmap: nobody runs in the address space any more."""
+    await cpu.point("exit_mmap", reads("vma", mm.number))
     for vma in list(mm.vmas):
         await sys_munmap(cpu, mm, vma)
     await cpu.point("mm.exit", writes("mms"))

@@ -35,6 +35,7 @@ async def _make_nonlinear(cpu: Cpu, vma: Vma, mapping: Mapping) -> None:
         "i_mmap.nonlinear",
         reads("lock", mapping.i_mmap_lock.number),
         writes("i_mmap", mapping.number),
+        writes("vma", vma.mm.number),
     )
     mapping.i_mmap.remove(vma)
     vma.nonlinear = True
@@ -47,7 +48,7 @@ async def _install_file_pte(cpu: Cpu, vma: Vma, address: int, index: int) -> Non
     await cpu.spin_lock(lock, "ptl")
     await cpu.point("pte.load", reads("pte", pte.number))
     page = await ptep_clear_flush(cpu, pte) if pte.page is not None else None
-    await cpu.point("pte.set", writes("pte", pte.number))
+    await cpu.point("pte.set", writes("pte", pte.number), writes("vma", vma.mm.number))
     pte.entry = FileEntry(index)
     vma.placed[address] = index
     if page is not None:

@@ -374,7 +374,7 @@ class SignOff(_List):
         self._mask &= ~bit
         free: list[Page] = []
         if not self._mask:
-            free, self._batch, self._gathered = self._batch, self._gathered, []
+            free, self._batch, self._gathered = [*self._batch], self._gathered, []
             if self._batch:
                 free += await self._begin_batch(cpu, bit)
         await cpu.spin_unlock(self._lock, "sign_off.unlock")

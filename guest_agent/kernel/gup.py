@@ -12,6 +12,8 @@ I/O of fs/direct-io.c for its users.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
 
 from guest_agent.kernel.checked import check_loaded, content_key, is_current, report
 from guest_agent.kernel.content import DMA_DISK, TAGS_PER_PAGE, BlockKey, tag
@@ -27,6 +29,9 @@ from guest_agent.kernel.ports import DiskRequest, DiskResult, Vcpu
 from guest_agent.kernel.vmfault import VmFault
 from shared.commands import LoadOutcome
 
+if TYPE_CHECKING:
+    from guest_agent.kernel.kernel import Kernel
+
 PIN_ROUNDS_MAX = 10_000
 
 
@@ -37,9 +42,7 @@ async def follow_page(cpu: Cpu, mm: Mm, address: int, *, write: bool) -> Page | 
     CHOICE: stable under the page table lock, as in the version of 2005-09; that of 2005-12
     gives the lock up first.
     """
-    pte = mm.ptes.get(address)
-    if pte is None:
-        return None
+    pte = cpu.kernel.pte(mm, address)
     await cpu.spin_lock(mm.page_table_lock, "ptl")
     await cpu.point("pte.load", reads("pte", pte.number))
     page = pte.page if pte.writable or not write else None
@@ -173,35 +176,57 @@ def _submit_out(cpu: Cpu, batch: _Batch, page: Page, key: BlockKey) -> None:
     ticket = kernel.ledger.begin_load(key)
     copied = page.anonymous.copied if page.anonymous is not None else None
 
-    async def done(vcpu: Vcpu, request: DiskRequest, result: DiskResult) -> None:
+    def ended(result: DiskResult) -> None:
         if result.failed:
-            report(kernel, page, f"DMA out of pfn {request.pfn} failed")
+            report(kernel, page, f"DMA out of pfn {page.pfn} failed")
         else:
             seen = LoadOutcome(result.data, result.repeat)
             check_loaded(kernel, page, ticket, seen, tags=TAGS_PER_PAGE, copied=copied)
-        await _completed(kernel.cpus[vcpu.number], batch)
 
-    kernel.disk.submit(DiskRequest(DMA_DISK, key[1], page.pfn, True, cpu.number, done))
+    kernel.disk.submit(
+        DiskRequest(
+            DMA_DISK,
+            key[1],
+            page.pfn,
+            True,
+            cpu.number,
+            partial(_completed, kernel, batch),
+            check=ticket,
+            ended=ended,
+        )
+    )
 
 
 def _submit_in(cpu: Cpu, batch: _Batch, page: Page, key: BlockKey) -> None:
     kernel = cpu.kernel
-    version = kernel.ledger.begin_store(key)
+    ticket = kernel.ledger.store(key)
 
-    async def done(vcpu: Vcpu, request: DiskRequest, result: DiskResult) -> None:
+    def ended(result: DiskResult) -> None:
         if result.failed:
-            report(kernel, page, f"DMA into pfn {request.pfn} failed")
-            kernel.ledger.cancel_store(key, version)
+            report(kernel, page, f"DMA into pfn {page.pfn} failed")
+            ticket.nullified()
         else:
-            page.history.append(f"vcpu{vcpu.number} received version {version}")
-            kernel.ledger.end_store(key, version)
-        await _completed(kernel.cpus[vcpu.number], batch)
+            page.history.append(f"received version {ticket.version}")
+            ticket.end()
 
-    content = (tag(*key, version), TAGS_PER_PAGE)
-    request = DiskRequest(DMA_DISK, key[1], page.pfn, False, cpu.number, done, content)
-    kernel.disk.submit(request)
+    kernel.disk.submit(
+        DiskRequest(
+            DMA_DISK,
+            key[1],
+            page.pfn,
+            False,
+            cpu.number,
+            partial(_completed, kernel, batch),
+            content=(tag(*key, ticket.version), TAGS_PER_PAGE),
+            check=ticket,
+            ended=ended,
+        )
+    )
 
 
-async def _completed(cpu: Cpu, batch: _Batch) -> None:
-    await cpu.point("dma.done", writes("dma", batch.mm.number))
+async def _completed(
+    kernel: Kernel, batch: _Batch, vcpu: Vcpu, _request: DiskRequest, _result: DiskResult
+) -> None:
+    """The completion interrupt of one transfer."""
+    await kernel.cpus[vcpu.number].point("dma.done", writes("dma", batch.mm.number))
     batch.left -= 1

@@ -215,6 +215,10 @@ class Kernel:
             pte = mm.ptes[address] = Pte(mm.number << _ADDRESS_BITS | address)
         return pte
 
+    def cache_is_full(self) -> bool:
+        """Whether the page cache has all the pages that it may. Depends on every page tree."""
+        return self.cache_limit is not None and self.nrpages >= self.cache_limit
+
     def forget(self, mapping: Mapping, page: Page) -> None:
         """radix_tree_delete and its counters. The tree lock is held, the point is behind."""
         if mapping.pages.get(page.index) is not page:

@@ -30,6 +30,7 @@ async def link_vma(cpu: Cpu, vma: Vma) -> None:
             writes("anon_vma"),
         )
         anon_vma.vmas.append(vma)
+    await cpu.point("vma.link", writes("vma", vma.mm.number))
     vma.mm.vmas.append(vma)
 
 
@@ -51,6 +52,7 @@ async def _unlink_vma(cpu: Cpu, vma: Vma) -> None:
             writes("anon_vma"),
         )
         anon_vma.vmas.remove(vma)
+    await cpu.point("vma.unlink", writes("vma", vma.mm.number))
     vma.mm.vmas.remove(vma)
 
 

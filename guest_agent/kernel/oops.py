@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from guest_agent.kernel.ports import Accesses
+from guest_agent.kernel.ports import Accesses, Check
 from shared.arch import STATE_MASK, STATE_NAMES, InterruptionCode
 from shared.commands import (
     Command,
@@ -104,11 +104,13 @@ def check_outcome(
             raise Oops(f"I/O error {mode} at pfn {page.pfn}; {where}", cpu, page)
 
 
-async def kernel_access(cpu: Cpu, page: Page, command: Command, doing: str) -> Outcome:
+async def kernel_access(
+    cpu: Cpu, page: Page, command: Command, doing: str, check: Check | None = None
+) -> Outcome:
     """An access of the kernel's own to a page that is its to use: one command.
 
     Raises Oops for anything but success.
     """
-    outcome = await cpu.call(command)
+    outcome = await cpu.call(command, check)
     check_outcome(cpu, page, outcome, doing)
     return outcome

@@ -15,6 +15,7 @@ from heapq import nsmallest
 from itertools import takewhile
 from typing import Final
 
+from guest_agent.kernel.content import content_resource
 from guest_agent.kernel.cpu import Cpu, KernelBug
 from guest_agent.kernel.discard import discard_page
 from guest_agent.kernel.page import (
@@ -80,7 +81,7 @@ async def find_lock_page(cpu: Cpu, mapping: Mapping, index: int) -> Page | None:
         if page is None:
             return None
         await lock_page(cpu, page)
-        await cpu.point("page.mapping", reads("mapping", page.pfn))
+        await cpu.point("page.mapping", reads("mapping", page.pfn), reads("flags", page.pfn))
         if page.mapping is mapping and not page.flags & PG_discarded:
             return page
         await unlock_page(cpu, page)
@@ -163,7 +164,7 @@ async def _gang_failed(cpu: Cpu, pages: list[Page]) -> None:
 async def add_new_page(cpu: Cpu, mapping: Mapping, index: int) -> Page | None:
     """A fresh page in the cache: referenced, locked, on the LRU; None if somebody was faster."""
     kernel = cpu.kernel
-    while kernel.cache_limit is not None and kernel.nrpages >= kernel.cache_limit:
+    while await _cache_is_full(cpu):
         if not await kernel.shrink_cache(cpu):
             break
     page = await alloc_page(cpu)
@@ -189,6 +190,14 @@ async def add_new_page(cpu: Cpu, mapping: Mapping, index: int) -> Page | None:
     return page
 
 
+async def _cache_is_full(cpu: Cpu) -> bool:
+    """Whether its limit, if there is one, is reached. One step, or none without a limit."""
+    if cpu.kernel.cache_limit is None:
+        return False
+    await cpu.point("nrpages", reads("page_tree", ANY))
+    return cpu.kernel.cache_is_full()
+
+
 async def remove_from_page_cache(cpu: Cpu, page: Page, *, truncated: bool = False) -> None:
     """__remove_from_page_cache; the caller holds the page lock and the tree lock.
 
@@ -198,10 +207,12 @@ async def remove_from_page_cache(cpu: Cpu, page: Page, *, truncated: bool = Fals
     mapping = page.mapping
     if mapping is None:
         raise KernelBug(f"page is not in the page cache: {page.describe()}")
-    await cpu.point("page_tree.delete", writes("page_tree", mapping.number))
+    block = mapping.block(page.index)
+    lost = (writes(*content_resource(block)),) if truncated else ()
+    await cpu.point("page_tree.delete", writes("page_tree", mapping.number), *lost)
     cpu.kernel.forget(mapping, page)
     if truncated:
-        cpu.kernel.ledger.lost(mapping.block(page.index))
+        cpu.kernel.ledger.lost(block)
     await cpu.point("page.mapping_clear", writes("mapping", page.pfn))
     page.mapping = None
 

@@ -77,6 +77,27 @@ class Schedule(Protocol):
         ...
 
 
+class Check(Protocol):
+    """An oracle's view of a load, a store or a transfer that is under way."""
+
+    @property
+    def resource(self) -> Resource:
+        """Whose content it is about."""
+        ...
+
+    def begin(self) -> None:
+        """It is being executed now. Where that cannot be told, it counts from when it was made."""
+        ...
+
+    def nullified(self) -> None:
+        """It was begun, and a discard fault has nullified it; it may begin again."""
+        ...
+
+    def accesses(self) -> Accesses:
+        """What the oracle would touch now, to see it begin and end."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class DiskRequest:
     """One block transfer between a device of the guest and one page.
@@ -84,6 +105,7 @@ class DiskRequest:
     write: True moves the page to the device. vcpu: gets the completion interrupt.
     done: runs as the interrupt's body, on that vCPU, with interrupts disabled.
     content: (data, repeat) of a device that brings its own, such as a network card.
+    check, ended: for the oracle, which hears of the end before the interrupt is raised.
     """
 
     disk: int
@@ -93,6 +115,8 @@ class DiskRequest:
     vcpu: int
     done: Callable[[Vcpu, DiskRequest, DiskResult], Coroutine[Any, Any, None]]
     content: tuple[bytes, int] | None = None
+    check: Check | None = None
+    ended: Callable[[DiskResult], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)

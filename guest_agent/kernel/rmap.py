@@ -12,6 +12,7 @@ from guest_agent.kernel.cpu import Cpu, KernelBug
 from guest_agent.kernel.dirty import PAGE_DEFAULT_KEY, set_page_dirty
 from guest_agent.kernel.mm import FileEntry, Pte, SwapEntry, Vma
 from guest_agent.kernel.page import (
+    ANY,
     AnonVma,
     Anonymous,
     Page,
@@ -135,6 +136,7 @@ async def _changed_but_discarded(cpu: Cpu, page: Page) -> None:
     """
     if not cpu.kernel.guards.tolerate_discard:
         raise KernelBug(f"BUG_ON(!page_hva_make_stable(page)): {page.describe()}")
+    await cpu.point("page.mapping", reads("mapping", page.pfn), reads("content", ANY))
     mapping = page.mapping
     if mapping is not None and not cpu.kernel.ledger.is_durable(mapping.block(page.index)):
         raise KernelBug(f"a page mapped writable was discarded: {page.describe()}")
@@ -230,24 +232,24 @@ async def _unmap_one(cpu: Cpu, page: Page, vma: Vma, address: int, *, locked_too
         if pte.page is not page:
             return True
     await cpu.spin_lock(vma.mm.page_table_lock, "ptl")
-    await cpu.point("pte.load", reads("pte", pte.number))
+    await cpu.point("pte.load", reads("pte", pte.number), reads("vma", vma.mm.number))
     allowed = True
     if pte.page is page:
         allowed = locked_too or not vma.locked
         if allowed:
-            await _remove_pte(cpu, page, vma, address, pte)
+            await _remove_pte(cpu, page, pte, nonlinear=vma.nonlinear)
     await cpu.spin_unlock(vma.mm.page_table_lock, "ptl_unlock")
     return allowed
 
 
-async def _remove_pte(cpu: Cpu, page: Page, vma: Vma, address: int, pte: Pte) -> None:
+async def _remove_pte(cpu: Cpu, page: Page, pte: Pte, *, nonlinear: bool) -> None:
     """Clear one pte of the page, and leave behind where its content is to be found."""
     await ptep_clear_flush(cpu, pte)
     if page.anonymous is not None:
         await swap_duplicate(cpu, page.private)
         await cpu.point("pte.set", writes("pte", pte.number))
         pte.entry = SwapEntry(page.private, page.anonymous)
-    elif vma.nonlinear:
+    elif nonlinear:
         await cpu.point("pte.set", writes("pte", pte.number))
         pte.entry = FileEntry(page.index)
     await page_remove_rmap(cpu, page)

@@ -11,22 +11,23 @@ volatile swap cache (v3 2006-04, v4 2006-09).
 
 from __future__ import annotations
 
+from functools import partial
+
 from guest_agent.kernel.checked import check_loaded, report
 from guest_agent.kernel.content import ANONYMOUS_DISK, SWAP_DISK, TAGS_PER_PAGE
 from guest_agent.kernel.cpu import Cpu, KernelBug
 from guest_agent.kernel.dirty import (
     clear_page_dirty_for_io,
     set_page_dirty,
-    set_page_uptodate,
     set_page_writeback,
 )
 from guest_agent.kernel.discard import discard_page
+from guest_agent.kernel.filemap import end_read
 from guest_agent.kernel.mm import SwapEntry
 from guest_agent.kernel.page import (
     ANY,
     Anonymous,
     Page,
-    PG_error,
     PG_swapcache,
     PG_writeback,
     reads,
@@ -36,7 +37,7 @@ from guest_agent.kernel.page_alloc import alloc_page, put_page
 from guest_agent.kernel.page_cache import LOOKUP_ROUNDS_MAX, mark_removed
 from guest_agent.kernel.page_hva import make_stable
 from guest_agent.kernel.page_lock import trylock_page, unlock_page
-from guest_agent.kernel.ports import DiskRequest, DiskResult, Vcpu
+from guest_agent.kernel.ports import DiskRequest, DiskResult
 from guest_agent.kernel.swap_cache import (
     NO_SLOT,
     add_to_swap_cache,
@@ -48,7 +49,7 @@ from guest_agent.kernel.swap_cache import (
     swap_duplicate_if_used,
     swap_free,
 )
-from guest_agent.kernel.writeback import end_page_writeback
+from guest_agent.kernel.writeback import end_write
 from shared.commands import LoadOutcome
 
 # Finding the page of a slot.
@@ -115,19 +116,26 @@ def _swap_readpage(cpu: Cpu, page: Page, entry: SwapEntry) -> None:
     kernel.statistics.swap_reads += 1
     ticket = kernel.ledger.begin_load((ANONYMOUS_DISK, content.number))
 
-    async def end_read(vcpu: Vcpu, request: DiskRequest, result: DiskResult) -> None:
-        completing = kernel.cpus[vcpu.number]
+    def ended(result: DiskResult) -> None:
         if result.failed:
             report(kernel, page, f"swap read of slot {entry.slot} failed")
-            await completing.set_flag(page, PG_error)
         else:
             outcome = LoadOutcome(result.data, result.repeat)
             check_loaded(kernel, page, ticket, outcome, tags=TAGS_PER_PAGE, copied=content.copied)
-            page.history.append(f"vcpu{vcpu.number} swapped in from slot {entry.slot}")
-            await set_page_uptodate(completing, page)
-        await unlock_page(completing, page)
+            page.history.append(f"swapped in from slot {entry.slot}")
 
-    kernel.disk.submit(DiskRequest(SWAP_DISK, entry.slot, page.pfn, False, cpu.number, end_read))
+    kernel.disk.submit(
+        DiskRequest(
+            SWAP_DISK,
+            entry.slot,
+            page.pfn,
+            False,
+            cpu.number,
+            partial(end_read, kernel, page),
+            check=ticket,
+            ended=ended,
+        )
+    )
 
 
 async def swap_writepage(cpu: Cpu, page: Page) -> bool:
@@ -153,18 +161,26 @@ def _submit_write(cpu: Cpu, page: Page, slot: int, content: Anonymous) -> None:
     kernel.statistics.swap_writes += 1
     ticket = kernel.ledger.begin_load((ANONYMOUS_DISK, content.number))
 
-    async def end_write(vcpu: Vcpu, request: DiskRequest, result: DiskResult) -> None:
-        completing = kernel.cpus[vcpu.number]
+    def ended(result: DiskResult) -> None:
         if result.failed:
             report(kernel, page, f"swap write to slot {slot} failed")
-            await completing.set_flag(page, PG_error)
         else:
             outcome = LoadOutcome(result.data, result.repeat)
             check_loaded(kernel, page, ticket, outcome, tags=TAGS_PER_PAGE, copied=content.copied)
-            page.history.append(f"vcpu{vcpu.number} swapped out to slot {slot}")
-        await end_page_writeback(completing, page)
+            page.history.append(f"swapped out to slot {slot}")
 
-    kernel.disk.submit(DiskRequest(SWAP_DISK, slot, page.pfn, True, cpu.number, end_write))
+    kernel.disk.submit(
+        DiskRequest(
+            SWAP_DISK,
+            slot,
+            page.pfn,
+            True,
+            cpu.number,
+            partial(end_write, kernel, page),
+            check=ticket,
+            ended=ended,
+        )
+    )
 
 
 # Into the swap cache and out of it.

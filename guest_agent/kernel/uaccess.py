@@ -25,7 +25,12 @@ USER_RETRIES_MAX = 10_000
 async def translate(cpu: Cpu, mm: Mm, address: int, *, write: bool) -> tuple[Vma, Pte] | None:
     """Dynamic address translation: the pte, its use registered, or None for a page fault."""
     pte = cpu.kernel.pte(mm, address)
-    await cpu.point("pte.translate", reads("pte", pte.number), writes("tlb", pte.number))
+    await cpu.point(
+        "pte.translate",
+        reads("pte", pte.number),
+        writes("tlb", pte.number),
+        reads("vma", mm.number),
+    )
     if pte.page is None or (write and not pte.writable):
         return None
     cpu.translation = pte
@@ -69,7 +74,7 @@ async def load_through_pte(cpu: Cpu, vma: Vma, address: int, pte: Pte) -> bool:
     assert page is not None
     key, copied = _expected(vma, address, page)
     ticket = kernel.ledger.begin_load(key)
-    outcome = await storage_access(cpu, Load(page.pfn, kernel.next_offset(), TAG_SIZE))
+    outcome = await storage_access(cpu, Load(page.pfn, kernel.next_offset(), TAG_SIZE), ticket)
     if outcome is None:
         return False
     check_outcome(cpu, page, outcome, "loading through a pte", user=True)
@@ -83,12 +88,12 @@ async def store_through_pte(cpu: Cpu, vma: Vma, address: int, pte: Pte) -> bool:
     kernel, page = cpu.kernel, pte.page
     assert page is not None
     key, _ = _expected(vma, address, page)
-    version = kernel.ledger.begin_store(key)
-    outcome = await storage_access(cpu, Store(page.pfn, 0, tag(*key, version), TAGS_PER_PAGE))
+    ticket = kernel.ledger.store(key)
+    data = tag(*key, ticket.version)
+    outcome = await storage_access(cpu, Store(page.pfn, 0, data, TAGS_PER_PAGE), ticket)
     if outcome is None:
-        kernel.ledger.cancel_store(key, version)
         return False
     check_outcome(cpu, page, outcome, "storing through a pte", user=True)
-    kernel.ledger.end_store(key, version)
+    ticket.end()
     await end_translation(cpu)
     return True

@@ -6,6 +6,9 @@ Linux 2.6.15; the reference held during writeback is the 2007 version's answer t
 
 from __future__ import annotations
 
+from functools import partial
+from typing import TYPE_CHECKING
+
 from guest_agent.kernel.buffers import release_buffers
 from guest_agent.kernel.checked import check_loaded, report
 from guest_agent.kernel.content import TAGS_PER_PAGE
@@ -26,6 +29,9 @@ from guest_agent.kernel.page_hva import make_stable, make_volatile
 from guest_agent.kernel.page_lock import lock_page, unlock_page
 from guest_agent.kernel.ports import DiskRequest, DiskResult, Vcpu
 from shared.commands import LoadOutcome
+
+if TYPE_CHECKING:
+    from guest_agent.kernel.kernel import Kernel
 
 
 async def write_page(cpu: Cpu, page: Page) -> bool:
@@ -51,21 +57,38 @@ def _submit(cpu: Cpu, page: Page, mapping: Mapping) -> None:
     kernel.statistics.disk_writes += 1
     ticket = kernel.ledger.begin_load((disk, block))
 
-    async def end_write(vcpu: Vcpu, request: DiskRequest, result: DiskResult) -> None:
-        completing = kernel.cpus[vcpu.number]
+    def ended(result: DiskResult) -> None:
         if result.failed:
-            report(kernel, page, f"disk write from pfn {request.pfn} failed")
-            await completing.set_flag(page, PG_error)
-        else:
-            version = check_loaded(
-                kernel, page, ticket, LoadOutcome(result.data, result.repeat), tags=TAGS_PER_PAGE
-            )
-            if version is not None:
-                kernel.ledger.made_durable((disk, block), version)
-                page.history.append(f"vcpu{vcpu.number} wrote version {version}")
-        await end_page_writeback(completing, page)
+            report(kernel, page, f"disk write from pfn {page.pfn} failed")
+            return
+        outcome = LoadOutcome(result.data, result.repeat)
+        version = check_loaded(kernel, page, ticket, outcome, tags=TAGS_PER_PAGE)
+        if version is not None:
+            kernel.ledger.made_durable((disk, block), version)
+            page.history.append(f"wrote version {version}")
 
-    kernel.disk.submit(DiskRequest(disk, block, page.pfn, True, cpu.number, end_write))
+    kernel.disk.submit(
+        DiskRequest(
+            disk,
+            block,
+            page.pfn,
+            True,
+            cpu.number,
+            partial(end_write, kernel, page),
+            check=ticket,
+            ended=ended,
+        )
+    )
+
+
+async def end_write(
+    kernel: Kernel, page: Page, vcpu: Vcpu, _request: DiskRequest, result: DiskResult
+) -> None:
+    """The completion interrupt of a write."""
+    completing = kernel.cpus[vcpu.number]
+    if result.failed:
+        await completing.set_flag(page, PG_error)
+    await end_page_writeback(completing, page)
 
 
 async def end_page_writeback(cpu: Cpu, page: Page) -> None:

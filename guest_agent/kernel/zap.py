@@ -28,10 +28,11 @@ async def zap_page_range(cpu: Cpu, vma: Vma, *, truncated_from: int | None = Non
 
 async def _zap_pte(cpu: Cpu, vma: Vma, address: int, pte: Pte, truncated_from: int | None) -> None:
     await cpu.spin_lock(vma.mm.page_table_lock, "ptl")
-    await cpu.point("pte.load", reads("pte", pte.number))
+    await cpu.point("pte.load", reads("pte", pte.number), reads("vma", vma.mm.number))
     if truncated_from is None or _index_of(vma, address, pte) >= truncated_from:
         if pte.page is not None:
-            await _zap_page(cpu, vma, pte, pte.page, truncated=truncated_from is not None)
+            leave_offset = vma.nonlinear and truncated_from is not None
+            await _zap_page(cpu, pte, pte.page, leave_offset=leave_offset)
         elif pte.entry is not None and not (vma.nonlinear and truncated_from is not None):
             await _zap_entry(cpu, pte)
     await cpu.spin_unlock(vma.mm.page_table_lock, "ptl_unlock")
@@ -46,9 +47,9 @@ def _index_of(vma: Vma, address: int, pte: Pte) -> int:
     return vma.index(address)
 
 
-async def _zap_page(cpu: Cpu, vma: Vma, pte: Pte, page: Page, *, truncated: bool) -> None:
+async def _zap_page(cpu: Cpu, pte: Pte, page: Page, *, leave_offset: bool) -> None:
     await ptep_clear_flush(cpu, pte)
-    if truncated and vma.nonlinear:
+    if leave_offset:
         await cpu.point("pte.set", writes("pte", pte.number))
         pte.entry = FileEntry(page.index)
     await page_remove_rmap(cpu, page)

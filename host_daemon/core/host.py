@@ -305,6 +305,10 @@ class Host:
         """One page's state, and in the high nibble what is going on with it (`tables`)."""
         return self._guest(guest_id).states[pfn]
 
+    def storage_key(self, guest_id: int, pfn: int) -> int:
+        """One page's storage key."""
+        return self._guest(guest_id).keys[pfn]
+
     def page_details(self, guest_id: int, pfn: int) -> report.PageDetails:
         """One page. Raises GuestNotFoundError, InvalidRequestError for a pfn outside."""
         guest = self._guest(guest_id)

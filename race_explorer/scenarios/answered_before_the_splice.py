@@ -20,7 +20,7 @@ from guest_agent.kernel.lru import LruKind
 from guest_agent.kernel.page import Page, PG_discarded, reads, writes
 from guest_agent.kernel.page_alloc import alloc_page, put_page
 from guest_agent.kernel.rmap import ptep_clear_flush
-from race_explorer.scenarios.pieces import new_world, touch_once
+from race_explorer.scenarios.pieces import new_world, touch_through
 from race_explorer.scenarios.scenario import Protections, Scenario
 from race_explorer.world import SimWorld
 from shared.arch import Orc
@@ -59,10 +59,11 @@ def build(protections: Protections) -> SimWorld:
             lambda: ("interrupt.end", ()) in cpu.events,
             "answered",
             reads("ipi", 0),
+            reads("pte", pte.number),
             writes("tlb", pte.number),
         )
         touching.append(True)
-        if await touch_once(cpu, mm):
+        if await touch_through(cpu, pte):
             world.mark("fault after the answer")
 
     async def unmap_and_put(cpu: Cpu) -> None:

@@ -38,8 +38,9 @@ def build(protections: Protections) -> SimWorld:
         await cpu.set_storage_key(file.pages[0], 0)
 
     async def protect(cpu: Cpu) -> None:
-        await sys_mprotect(cpu, mm, mm.vmas[0], writable=True)
-        await user_load(cpu, mm, mm.vmas[0].start)
+        (vma,) = mm.vmas
+        await sys_mprotect(cpu, mm, vma, writable=True)
+        await user_load(cpu, mm, vma.start)
         world.mark("loaded")
 
     world.prepare(prepare())

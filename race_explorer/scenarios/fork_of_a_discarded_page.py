@@ -36,6 +36,7 @@ def build(protections: Protections) -> SimWorld:
         assert child.vmas[0].anon_vma is vma.anon_vma
         await user_load(cpu, parent, vma.start)
         await cpu.get_page(file.pages[0])  # vcpu 1's, of its discard fault
+        await cpu.down_write(parent.mmap_sem)  # vcpu 0's, of its fork
 
     async def copy(cpu: Cpu) -> None:
         vma = parent.vmas[0]
@@ -46,7 +47,9 @@ def build(protections: Protections) -> SimWorld:
         await copy_one_pte(cpu, vma, vma.start, source, target)
         await cpu.spin_unlock(parent.page_table_lock, "ptl_unlock")
         await cpu.spin_unlock(child.page_table_lock, "ptl_unlock.child")
-        world.mark("shared" if target.page is not None else "not shared")
+        world.mark("shared", lambda: target.page is not None)
+        world.mark("not shared", lambda: target.page is None)
+        await cpu.up_write(parent.mmap_sem)
 
     async def discard(cpu: Cpu) -> None:
         await discard_page(cpu, page)

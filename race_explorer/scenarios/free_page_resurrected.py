@@ -48,7 +48,8 @@ def build(protections: Protections) -> SimWorld:
 
     async def put(cpu: Cpu) -> None:
         await put_page(cpu, page)
-        world.mark("last reference" if page.count == 0 else "not the last reference")
+        world.mark("last reference", lambda: page.count == 0)
+        world.mark("not the last reference", lambda: page.count > 0)
 
     world.prepare(prepare())
     page = file.pages[0]

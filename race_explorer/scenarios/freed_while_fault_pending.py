@@ -29,8 +29,7 @@ def build(protections: Protections) -> SimWorld:
 
     async def touch_and_reuse(cpu: Cpu) -> None:
         await touch(cpu)
-        if kernel.cpus[1].irq_off:
-            world.mark("the other fault is pending")
+        world.mark("the other fault is pending", lambda: bool(kernel.cpus[1].irq_off))
         await kernel.grace.reclaim(cpu)
         if await alloc_page(cpu) is discarded:
             world.mark("page reused")

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from guest_agent.kernel.cpu import Cpu
 from guest_agent.kernel.filemap import kernel_load
-from guest_agent.kernel.page import PG_state_change
+from guest_agent.kernel.page import PG_state_change, writes
 from guest_agent.kernel.page_cache import find_get_page
 from guest_agent.kernel.page_hva import check_write, make_volatile
 from guest_agent.kernel.rmap import page_add_rmap
@@ -45,8 +45,9 @@ def build(protections: Protections) -> SimWorld:
         await make_volatile(cpu, page, 1)
 
     async def map_and_read(cpu: Cpu) -> None:
-        await check_write(cpu, page, writable=True)
         pte = kernel.pte(mm, mm.vmas[0].start)
+        await check_write(cpu, page, writable=True)
+        await cpu.point("pte.set", writes("pte", pte.number))
         pte.page, pte.writable = page, True
         await page_add_rmap(cpu, page)
         if await find_get_page(cpu, file, 0) is None:

@@ -38,11 +38,14 @@ def build(protections: Protections) -> SimWorld:
         await sys_mmap(cpu, second, file, 0, 1, writable=False)
         await find_get_page_nodiscard(cpu, file, 0)  # vcpu 0's reference
         await cpu.get_page(file.pages[0])  # vcpu 1's
+        await cpu.down_read(second.mmap_sem)  # vcpu 0's, of its fault
 
     async def fault(cpu: Cpu) -> None:
         vma = second.vmas[0]
         await map_page(cpu, vma, vma.start, page)
-        world.mark("mapped" if page.mapcount else "not mapped")
+        world.mark("mapped", lambda: page.mapcount > 0)
+        world.mark("not mapped", lambda: page.mapcount == 0)
+        await cpu.up_read(second.mmap_sem)
 
     async def discard(cpu: Cpu) -> None:
         await discard_page(cpu, page)

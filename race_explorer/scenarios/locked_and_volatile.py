@@ -8,8 +8,9 @@ them stable again. So the mark comes first (guard mlock_marks_mapping).
 from __future__ import annotations
 
 from guest_agent.kernel.cpu import Cpu
+from guest_agent.kernel.page import reads, writes
 from guest_agent.kernel.syscalls import sys_mlock, sys_mmap, user_load
-from race_explorer.scenarios.pieces import new_world, touch_once
+from race_explorer.scenarios.pieces import new_world, touch_through
 from race_explorer.scenarios.scenario import Protections, Scenario
 from race_explorer.world import SimWorld
 
@@ -31,9 +32,11 @@ def build(protections: Protections) -> SimWorld:
         (vma,) = mm.vmas
         assert await sys_mlock(cpu, mm, vma)
         world.mark("locked")
-        assert not await touch_once(cpu, mm), "a page of locked memory was discarded"
+        await cpu.point("pte.translate", reads("pte", pte.number), writes("tlb", pte.number))
+        assert not await touch_through(cpu, pte), "a page of locked memory was discarded"
 
     world.prepare(prepare())
+    (pte,) = mm.ptes.values()
     world.evictions.append(file.pages[0].pfn)
     world.run_vcpu(0, lock_and_touch)
     return world

@@ -8,7 +8,7 @@ from typing import Any
 from guest_agent.kernel.cpu import Cpu, Interrupt
 from guest_agent.kernel.discard import discard_page, end_translation, storage_access
 from guest_agent.kernel.kernel import Kernel, KernelConfig
-from guest_agent.kernel.mm import Mm
+from guest_agent.kernel.mm import Mm, Pte
 from guest_agent.kernel.page import Mapping, Page, writes
 from guest_agent.kernel.page_cache import find_get_page_nodiscard
 from guest_agent.kernel.syscalls import sys_fork, sys_mmap, sys_read, user_load, user_store
@@ -52,8 +52,16 @@ def run_alone(world: SimWorld, actor: str, until: Callable[[], bool] = lambda: F
 
 
 async def touch_once(cpu: Cpu, mm: Mm) -> bool:
-    """One access through the only pte, not executed again; True if a discard fault took it."""
+    """One access through the only pte, not executed again; True if a discard fault took it.
+
+    Translated already, when the race begins: this is the first that the vCPU does in it.
+    """
     (pte,) = mm.ptes.values()
+    return await touch_through(cpu, pte)
+
+
+async def touch_through(cpu: Cpu, pte: Pte) -> bool:
+    """The same through a given pte; the caller stands behind its translation."""
     if pte.page is None:
         return False
     cpu.translation = pte

@@ -37,8 +37,10 @@ def build(protections: Protections) -> SimWorld:
 
     async def read(cpu: Cpu) -> None:
         await sys_read(cpu, file, 1, 1)
-        if world.host.guest_statistics(GUEST).paging.page_ins:
-            world.mark("read from the paging device")
+        world.mark(
+            "read from the paging device",
+            lambda: world.host.guest_statistics(GUEST).paging.page_ins > 0,
+        )
 
     world.prepare(store_privately())
     (pte,) = mm.ptes.values()

@@ -38,8 +38,7 @@ def build(protections: Protections) -> SimWorld:
         await touch_once(cpu, mm)
         await kernel.grace.reclaim(cpu)
         await sys_write(cpu, file, 1, 1)
-        if file.pages[1] is discarded:
-            world.mark("reused")
+        world.mark("reused", lambda: file.pages[1] is discarded)
 
     discarded = map_and_discard(world, mm, file)
     world.repeats = _fault

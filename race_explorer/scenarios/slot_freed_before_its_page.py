@@ -36,7 +36,8 @@ def build(protections: Protections) -> SimWorld:
     async def unmap(cpu: Cpu) -> None:
         (vma,) = mm.vmas
         await sys_munmap(cpu, mm, vma)
-        world.mark("slot kept" if kernel.swap.pages else "slot freed")
+        world.mark("slot kept", lambda: bool(kernel.swap.pages))
+        world.mark("slot freed", lambda: not kernel.swap.pages)
 
     world.prepare(prepare())
     world.evictions.append(shared[0].pfn)

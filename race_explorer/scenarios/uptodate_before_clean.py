@@ -15,12 +15,12 @@ from __future__ import annotations
 
 from guest_agent.kernel.cpu import Cpu
 from guest_agent.kernel.filemap import readpage
-from guest_agent.kernel.page import PG_locked, PG_uptodate
+from guest_agent.kernel.page import PG_locked, PG_uptodate, writes
 from guest_agent.kernel.page_cache import add_new_page
 from guest_agent.kernel.page_hva import check_write
 from guest_agent.kernel.rmap import page_add_rmap
 from guest_agent.kernel.syscalls import sys_mmap
-from guest_agent.kernel.uaccess import store_through_pte
+from guest_agent.kernel.uaccess import store_through_pte, translate
 from race_explorer.scenarios.pieces import new_world, run_alone
 from race_explorer.scenarios.scenario import Protections, Scenario
 from race_explorer.world import SimWorld
@@ -45,17 +45,18 @@ def build(protections: Protections) -> SimWorld:
         pass  # whoever idles takes it
 
     async def map_and_store(cpu: Cpu) -> None:
+        (vma,) = mm.vmas
         if not await cpu.read_flags(page) & PG_uptodate:
             world.mark("not up to date yet")
             return
         if page.flags & PG_locked:
             world.mark("up to date and still locked")
-        vma = mm.vmas[0]
         await check_write(cpu, page, writable=True)
         pte = kernel.pte(mm, vma.start)
+        await cpu.point("pte.set", writes("pte", pte.number))
         pte.page, pte.writable = page, True
         await page_add_rmap(cpu, page)
-        cpu.translation = pte
+        assert await translate(cpu, mm, vma.start, write=True)
         await store_through_pte(cpu, vma, vma.start, pte)
         world.evictions.append(page.pfn)
 

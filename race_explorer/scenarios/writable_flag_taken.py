@@ -14,12 +14,13 @@ address spaces have nothing to do with each other and are left out.
 from __future__ import annotations
 
 from guest_agent.kernel.cpu import Cpu
+from guest_agent.kernel.page import writes
 from guest_agent.kernel.page_alloc import put_page
 from guest_agent.kernel.page_cache import find_get_page
 from guest_agent.kernel.page_hva import check_write
 from guest_agent.kernel.rmap import page_add_rmap, page_remove_rmap, ptep_clear_flush
 from guest_agent.kernel.syscalls import sys_mmap, user_load
-from guest_agent.kernel.uaccess import store_through_pte
+from guest_agent.kernel.uaccess import store_through_pte, translate
 from race_explorer.scenarios.pieces import new_world
 from race_explorer.scenarios.scenario import Protections, Scenario
 from race_explorer.world import SimWorld
@@ -44,9 +45,10 @@ def build(protections: Protections) -> SimWorld:
         vma = writer.vmas[0]
         await check_write(cpu, page, writable=True)
         pte = kernel.pte(writer, vma.start)
+        await cpu.point("pte.set", writes("pte", pte.number))
         pte.page, pte.writable = page, True
         await page_add_rmap(cpu, page)
-        cpu.translation = pte
+        assert await translate(cpu, writer, vma.start, write=True)
         await store_through_pte(cpu, vma, vma.start, pte)
         world.mark("stored")
         world.evictions.append(page.pfn)
