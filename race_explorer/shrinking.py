@@ -13,7 +13,7 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, groupby, islice
 from typing import Final
@@ -27,6 +27,7 @@ from race_explorer.replays.guides import (
     Anchored,
     Attempt,
     Guide,
+    Indexed,
     attempt,
     steps_allowed,
 )
@@ -64,12 +65,7 @@ def shrink(case: Case, choices: Sequence[int]) -> Shrunk:
         raise ValueError("there is nothing to shrink: the run violates nothing")
     shrinker = _Shrinker(case, found)
     before = shrinker.size
-    while (
-        shrinker.leave_out()
-        or shrinker.fewer_deviations()
-        or shrinker.move_segments()
-        or shrinker.another_end()
-    ):
+    while shrinker.cheap_passes() or shrinker.dear_passes():
         pass
     best = shrinker.best
     return Shrunk(shrinker.case, best.run, best.deviations, before, shrinker.size, shrinker.replays)
@@ -86,7 +82,7 @@ class _Shrinker:
         self.replays = 1
         self._signature = signature(found.violations)
         self._steps_max = steps_allowed(len(found.steps))
-        again = self._run(case, ActorOrder(actor for actor, _ in found.steps))
+        again = self._run(case, Indexed(dict(enumerate(found.choices, 1))))
         assert again is not None
         assert again.run.choices == found.choices
         self.best = again
@@ -121,20 +117,38 @@ class _Shrinker:
         self.best = made
         return True
 
-    def _guides(self) -> list[Guide]:
-        """The schedule so far, said in two ways; where one no longer fits, the other may."""
-        return [Anchored(self.best.deviations), ActorOrder(_actors(self.best.run))]
+    def cheap_passes(self) -> bool:
+        """All three, each as often as it finds something."""
+        return self.leave_out() | self.fewer_deviations() | self.move_segments()
+
+    def dear_passes(self) -> bool:
+        """What is worth trying only on what the others have left."""
+        return self.leave_out_with_a_segment() or self.another_end()
 
     def leave_out(self) -> bool:
         """Do without an actor, an eviction or a fault; all that can go, one after another."""
         improved = False
-        while self._leave_one_out():
+        while self._leave_one_out(self._as_it_is):
             improved = True
         return improved
 
-    def _leave_one_out(self) -> bool:
+    def leave_out_with_a_segment(self) -> bool:
+        """The same, where the schedule has something in it for the sake of what goes."""
+        return self._leave_one_out(self._without_a_segment)
+
+    def _as_it_is(self) -> Iterator[Guide]:
+        """The schedule so far, said in two ways; where one no longer fits, the other may."""
+        yield Anchored(self.best.deviations)
+        yield ActorOrder(_actors(self.best.run))
+
+    def _without_a_segment(self) -> Iterator[Guide]:
+        segments = _segments(self.best)
+        for i in range(len(segments)):
+            yield ActorOrder(chain(*segments[:i], *segments[i + 1 :]))
+
+    def _leave_one_out(self, guides: Callable[[], Iterator[Guide]]) -> bool:
         for case in filter(_has_program, self.case.smaller()):
-            for guide in self._guides():
+            for guide in guides():
                 made = self._fails(case, guide)
                 if made is not None and self._holds_with_guards(case, made):
                     self.case, self.best = case, made
@@ -205,16 +219,18 @@ def _without(best: Attempt, length: int) -> Iterator[tuple[Deviation, ...]]:
         yield kept[: max(end - length, 0)] + kept[end:]
 
 
-def _merged(best: Attempt) -> Iterator[list[str]]:
-    """Orders of the same steps with one segment moved to another one of its actor.
+def _segments(best: Attempt) -> list[list[str]]:
+    """The actors of the run, cut where one activity stops and another goes on."""
+    return [list(steps) for _, steps in groupby(_actors(best.run), key=activity)]
 
-    A segment is what an activity does before another does something.
-    """
-    segments = [list(steps) for _, steps in groupby(_actors(best.run), key=activity)]
+
+def _merged(best: Attempt) -> Iterator[list[str]]:
+    """Orders of the same steps with one segment moved to another one of its activity."""
+    segments = _segments(best)
     for i, segment in enumerate(segments):
         same = [j for j, other in enumerate(segments) if activity(other[0]) == activity(segment[0])]
         place = same.index(i)
         for target in same[place + 1 : place + 2] + same[:place][-1:]:
             order = [*segments[:i], *segments[i + 1 :]]
             order.insert(target if target < i else target - 1, segment)
-            yield list(chain.from_iterable(order))
+            yield list(chain(*order))

@@ -25,6 +25,7 @@ POLICY: Final = "stay-current/first"
 Offer = tuple[str, str]
 """One enabled step: its actor and its label."""
 
+_PAGE: Final = "host.page."
 _PAGE_STAGES: Final = frozenset(
     {
         "evict",
@@ -37,12 +38,23 @@ _PAGE_STAGES: Final = frozenset(
 )
 
 
+_EVICTOR: Final = "host.evictor"
+"""Chooses pages as victims, again and again; what it has begun goes on as that page's activity."""
+
+
 @cache
 def activity(actor: str) -> str:
     """Whose step it is in the eyes of the policy, such as "cpu0" or "host.page.7"."""
     side, _, rest = actor.partition(".")
     stage, _, number = rest.partition(".")
-    return f"host.page.{number}" if side == "host" and stage in _PAGE_STAGES else actor
+    return f"{_PAGE}{number}" if side == "host" and stage in _PAGE_STAGES else actor
+
+
+def _goes_on(last: str, actor: str) -> bool:
+    """Whether this actor goes on with the activity that ran last."""
+    if last == _EVICTOR:
+        return activity(actor).startswith(_PAGE)
+    return activity(actor) == last
 
 
 def is_program(actor: str) -> bool:
@@ -86,7 +98,7 @@ class Progress:
 
     def policy(self, offers: Sequence[Offer]) -> int:
         """The index of what the policy takes."""
-        return next((i for i, (actor, _) in enumerate(offers) if activity(actor) == self.last), 0)
+        return next((i for i, (actor, _) in enumerate(offers) if _goes_on(self.last, actor)), 0)
 
     def take(self, offer: Offer) -> None:
         """The step was taken."""

@@ -19,10 +19,12 @@ from race_explorer.case import Case
 from race_explorer.engine import Run
 from race_explorer.exhaustive import explore
 from race_explorer.recording import record
-from race_explorer.replays.replay import FoundBy, Replay, replay_of
+from race_explorer.replays.policies import SCHEDULES_MAX as AROUND_MAX
+from race_explorer.replays.policies import Policy, rerun
+from race_explorer.replays.replay import VIOLATED, FoundBy, Replay, replay_of
 from race_explorer.replays.text import SUFFIX, dumps
 from race_explorer.scenarios import SCENARIOS
-from race_explorer.shrinking import shrink
+from race_explorer.shrinking import Shrunk, shrink
 
 STRATEGY: Final = "exhaustive"
 SEED_PRESET: Final = "seed"
@@ -37,7 +39,6 @@ def replay_for(case: Case, run: Run, *, strategy: str, schedule: int, seed: int 
     strategy, schedule, seed: how it was found, as in `FoundBy`.
     """
     shrunk = shrink(case, run.choices)
-    recording = record(shrunk.case.build, shrunk.run.choices)
     found_by = FoundBy(
         strategy=strategy,
         schedule=schedule,
@@ -46,6 +47,24 @@ def replay_for(case: Case, run: Run, *, strategy: str, schedule: int, seed: int 
         steps=shrunk.before.steps,
         replays=shrunk.replays,
     )
+    return _recorded(shrunk, found_by)
+
+
+def renewed(replay: Replay, *, schedules_max: int = AROUND_MAX) -> Replay | None:
+    """The replay for today's code; None if its violation is not found around it any more.
+
+    Raises ValueError for a replay of a run that holds.
+    """
+    if replay.expect.verdict != VIOLATED:
+        raise ValueError("expect.verdict: only what is violated can be found again")
+    outcome = rerun(replay, Policy.EXPLORE, schedules_max=schedules_max)
+    if not outcome.reproduced:
+        return None
+    return _recorded(shrink(replay.case, outcome.recording.choices), replay.found_by)
+
+
+def _recorded(shrunk: Shrunk, found_by: FoundBy) -> Replay:
+    recording = record(shrunk.case.build, shrunk.run.choices)
     return replay_of(shrunk.case, recording, found_by)
 
 

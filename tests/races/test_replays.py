@@ -19,7 +19,7 @@ from race_explorer.exhaustive import explore
 from race_explorer.recording import Recording, record, record_with
 from race_explorer.replays.anchors import POLICY, activity, deviations, is_program, ordinal
 from race_explorer.replays.guides import Anchored, Guided
-from race_explorer.replays.library import removals, replay_for, series
+from race_explorer.replays.library import removals, renewed, replay_for, series
 from race_explorer.replays.policies import Policy, first_divergence, rerun
 from race_explorer.replays.replay import FORMAT, FoundBy, Replay, replay_of
 from race_explorer.replays.text import SUFFIX, dumps, load, loads
@@ -243,6 +243,19 @@ def test_explore_gives_up_at_its_budget_and_finds_nothing_with_the_guard_on() ->
     outcome = rerun(guarded, Policy.EXPLORE, schedules_max=100)
     assert not outcome.reproduced
     assert 90 <= outcome.schedules <= 100
+
+
+def test_a_replay_that_no_longer_fits_can_be_renewed() -> None:
+    first, *others = REPLAY.schedule
+    broken = replace(REPLAY, schedule=(replace(first, at=replace(first.at, nth=9)), *others))
+    again = renewed(broken)
+    assert again is not None
+    assert rerun(again, Policy.STRICT).reproduced
+    assert again.expect == REPLAY.expect
+    assert renewed(replace(broken, case=replace(OVERTAKES, without=())), schedules_max=50) is None
+    case = replace(OVERTAKES, without=())
+    with pytest.raises(ValueError, match="only what is violated"):
+        renewed(replay_of(case, record(case.build, ()), REPLAY.found_by))
 
 
 def test_a_run_that_holds_is_a_replay_too() -> None:
