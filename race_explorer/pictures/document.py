@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any, Final
 
+from race_explorer.pictures.parting import common_steps, parting
 from race_explorer.pictures.plot import Pair, Plot
 from race_explorer.pictures.resources import resource_name
 from race_explorer.pictures.story import STEPS_MAX, Shown, Story, cut
@@ -38,7 +39,7 @@ def document(story: Story, steps_max: int = STEPS_MAX) -> Json:
         passing = plotted(story.passing)
         run = _run("passing", "flipped" if story.flip else "passing run", passing)
         run["pair"] = _same_steps(failing, passing)
-        run["common"] = _common(failing, passing)
+        run["common"] = common_steps(failing.steps, passing.steps)
         runs.append(run)
     return {
         "format": FORMAT,
@@ -50,24 +51,19 @@ def document(story: Story, steps_max: int = STEPS_MAX) -> Json:
         "preset": story.preset,
         "off": [asdict(guard) for guard in story.off],
         "lacking": story.lacking,
-        "flip": _flip(failing, story),
+        "otherwise": _otherwise(failing, story),
         "replay": story.replay_command,
         "token": story.token,
         "runs": runs,
     }
 
 
-def _flip(failing: Plot, story: Story) -> str:
-    """What would have to come first, in words; empty if that is not known."""
-    if failing.flip is None or story.passing is None:
-        return ""
-    if failing.flip == failing.pair:
-        return "If B comes before A, it holds: that is the run “flipped”."
-    first, second = (failing.steps[i] for i in failing.flip)
-    return (
-        f"If {second.actor} {second.label} (step {second.index}) comes before "
-        f"{first.actor} {first.label} (step {first.index}), it holds."
-    )
+def _otherwise(failing: Plot, story: Story) -> str:
+    """What would have had to come first; with the letters where they say the same."""
+    if story.passing is not None and failing.flip is not None and failing.flip == failing.pair:
+        return "With B before A it holds: that is the run “flipped”."
+    told = parting(story)
+    return f"{told[:1].upper()}{told[1:]}." if told else ""
 
 
 def _same_steps(of: Plot, within: Plot) -> tuple[int | None, int | None] | None:
@@ -80,14 +76,6 @@ def _same_steps(of: Plot, within: Plot) -> tuple[int | None, int | None] | None:
         places.get((first.actor, first.label, first.nth)),
         places.get((second.actor, second.label, second.nth)),
     )
-
-
-def _common(failing: Plot, passing: Plot) -> int:
-    """How many steps both runs begin with."""
-    for i, (one, other) in enumerate(zip(failing.steps, passing.steps, strict=False)):
-        if (one.index, one.actor, one.label) != (other.index, other.actor, other.label):
-            return i
-    return min(len(failing.steps), len(passing.steps))
 
 
 def _run(name: str, title: str, plot: Plot) -> Json:

@@ -18,6 +18,7 @@ from itertools import groupby
 from typing import Final
 
 from race_explorer.pictures.folding import gaps, keep
+from race_explorer.pictures.parting import parting
 from race_explorer.pictures.plot import Plot
 from race_explorer.pictures.story import STEPS_MAX, Story, cut
 from race_explorer.pictures.strips import (
@@ -232,9 +233,8 @@ def _foot(story: Story, plot: Plot, width: int) -> list[str]:
     if plot.pair is not None:
         a, b = (_named(plot, i) for i in plot.pair)
         lines += _wrapped(f"conflict: [A] {a}, [B] {b}", width, 2, "   ")
-    if plot.flip is not None:
-        a, b = (_named(plot, i) for i in plot.flip)
-        lines += _wrapped(f"flip: with {b} before {a} it holds", width, 2, "   ")
+    if told := parting(story):
+        lines += _wrapped(f"{'flip' if story.flip else 'nearest'}: {told}", width, 2, "   ")
     for guard in story.off[:2]:
         rows = " ".join((*guard.races, guard.source))
         lines += _wrapped(f"off: {guard.name}: {guard.does} ({rows})", width, 2, "   ")

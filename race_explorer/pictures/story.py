@@ -167,8 +167,8 @@ def _vcpu(cpus: Sequence[Cpu], actor: str) -> Cpu | None:
 
 
 def _before(cpu: Cpu, option: Option, interrupted: set[int]) -> Moment:
-    """A vCPU that is about to step. Only points look for interrupts: they read its `irq`."""
-    point = any(access.resource == ("irq", cpu.number) for access in option.accesses)
+    """A vCPU that is about to step. Only points let an interrupt come first, commands do not."""
+    point = not any(access.resource == ("reply", cpu.number) for access in option.accesses)
     return Moment(
         nested=cpu.number in interrupted,
         disabled=cpu.irq_off > 0,

@@ -15,6 +15,7 @@ from race_explorer.case import Case
 from race_explorer.engine import DivergedError
 from race_explorer.pictures.cast import cast, lane
 from race_explorer.pictures.lanes import lanes
+from race_explorer.pictures.parting import parting
 from race_explorer.pictures.plot import Plot, Tie
 from race_explorer.pictures.spans import Hold, spans
 from race_explorer.pictures.story import Story, cut, show, tell
@@ -121,7 +122,7 @@ def test_the_lost_write_can_be_read_off_the_picture() -> None:
         r"\[A\] +\d+ +[. ]+ discards: Pr -> Vz .*\| V z 0 ",
         r"\[B\] +\d+ +ESSA 6 set stable if resident: was Vz \(gone\)",
         r"XX step \d+: cpu0: a page mapped writable was discarded",
-        r"flip: with cpu0 essa.set_stable_if_resident \(\d+\) before host commit \(\d+\) it holds",
+        r"flip: with cpu0 essa.set_stable_if_resident \(\d+\) before host.commit.1 commit \(",
         r"off: stable_before_clear: .*\(R4 .*6/6\)",
         r"replay: essa races replay r4.essa-replay",
         rf"token: {TOKEN}",
@@ -252,6 +253,18 @@ def test_a_story_refuses_what_is_not_its_own() -> None:
     for flip in ((3, 3), (-1, 2), (0, len(recording.steps))):
         with pytest.raises(ValueError, match="flip"):
             tell(case, recording, flip=flip)
+
+
+def test_without_a_flip_it_says_where_the_nearest_run_that_holds_parts() -> None:
+    told = replace(flipped(), flip=None)
+    assert told.passing is not None
+    picture = " ".join(line.strip() for line in lanes(told))
+    assert re.search(
+        r"nearest: the nearest run that holds is the same until step 12, where "
+        r"cpu0 essa.set_stable_if_resident comes instead of host.commit.1 commit \(12\)",
+        picture,
+    )
+    assert parting(replace(told, passing=None)) == ""
 
 
 def test_a_story_of_a_preset_names_the_scenarios_guards_and_counts_the_others() -> None:

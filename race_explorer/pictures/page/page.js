@@ -56,7 +56,7 @@ function showVerdict() {
     });
     box.append(line);
   }
-  if (story.flip) box.append(element("p", "good", story.flip));
+  if (story.otherwise) box.append(element("p", "good", story.otherwise));
 }
 
 function showBackground() {
