@@ -7,18 +7,22 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from guest_agent.kernel.page import writes
-from guest_agent.kernel.ports import Access
+from guest_agent.kernel.ports import Accesses
 from host_daemon.core.effects import DeliverFault
 from race_explorer.engine import Option
 from race_explorer.world import GUEST, SimWorld
 from shared.commands import Command, DiscardFault, Outcome
 from shared.errors import SequenceError
 from shared.session.host_end import Reception
+
+Deliver = Callable[[], None]
+_Copy = tuple[str, Callable[[], Accesses], Deliver]
+"""What it is, what its arrival would touch as things are, and its arrival."""
 
 
 class RepeatingWorld(SimWorld):
@@ -31,7 +35,7 @@ class RepeatingWorld(SimWorld):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.repeats: Callable[[Command | DiscardFault], bool] = lambda _: False
-        self._copies: list[Option] = []
+        self._copies: dict[str, _Copy] = {}
         self._copied = 0
 
     async def call(self, issuer: int, command: Command) -> Outcome:
@@ -40,7 +44,8 @@ class RepeatingWorld(SimWorld):
         if self.repeats(command):
             number = self.host_end.snapshot()[issuer][0]
             again = partial(self._execute_again, issuer, number, command)
-            self._repeat(f"second {type(command).__name__}", self._touched(issuer, command), again)
+            touched = partial(self._touched, issuer, command)
+            self._repeat(f"second {type(command).__name__}", touched, again)
         return outcome
 
     def deliver_fault(self, effect: DeliverFault) -> None:
@@ -49,22 +54,26 @@ class RepeatingWorld(SimWorld):
         fault = effect.fault
         if self.repeats(fault):
             touched = (writes("fault", fault.vcpu), writes("irq", fault.vcpu))
-            self._repeat("second discard fault", touched, partial(self._fault_again, effect))
+            self._repeat(
+                "second discard fault", lambda: touched, partial(self._fault_again, effect)
+            )
 
     def options(self) -> list[Option]:
         """Everything else, then the copies."""
-        return [*super().options(), *self._copies]
+        copies = [
+            Option(name, label, touched(), partial(self._arrive, name))
+            for name, (label, touched, _) in self._copies.items()
+        ]
+        return [*super().options(), *copies]
 
-    def _repeat(self, label: str, touched: Sequence[Access], deliver: Callable[[], None]) -> None:
+    def _repeat(self, label: str, touched: Callable[[], Accesses], deliver: Deliver) -> None:
         self._copied += 1
-        name = f"network.{self._copied}"
+        self._copies[f"network.{self._copied}"] = (label, touched, deliver)
 
-        def run() -> None:
-            self._copies = [copy for copy in self._copies if copy.name != name]
-            self.mark(label)
-            deliver()
-
-        self._copies.append(Option(name, label, tuple(touched), run))
+    def _arrive(self, name: str) -> None:
+        label, _, deliver = self._copies.pop(name)
+        self.mark(label)
+        deliver()
 
     def _execute_again(self, issuer: int, number: int, command: Command) -> None:
         """What a host does with it: refuse it, answer it from memory, or execute it.

@@ -42,7 +42,7 @@ from shared.session.guards import LinkGuards
 from shared.session.guest_end import GuestEnd
 from shared.session.host_end import HostEnd, Reception
 
-DEVICES = 64
+DEVICES = 32
 """More than a small guest can have transfers under way; which of them it is makes no difference."""
 SETTLE_STEPS_MAX = 20_000
 _BLOCK_BITS = 40
