@@ -30,11 +30,11 @@ Clock = dict[str, int]
 
 def clocks(events: Sequence[Event]) -> list[Clock]:
     """The vector clock of every step."""
-    return _follow(events)[0]
+    return order(events)[0]
 
 
-def _follow(events: Sequence[Event]) -> tuple[list[Clock], list[tuple[int, int]]]:
-    """The clocks, and the pairs that are ordered by nothing but themselves.
+def order(events: Sequence[Event]) -> tuple[list[Clock], list[tuple[int, int]]]:
+    """The clocks, and the races: see `clocks` and `races`, which share the work.
 
     What a step knows already when it is compared with an earlier one, it knows from those
     between the two.
@@ -48,12 +48,13 @@ def _follow(events: Sequence[Event]) -> tuple[list[Clock], list[tuple[int, int]]
             if known >= found[j][before.actor]:
                 continue  # ordered already
             if before.actor == event.actor or dependent(before.accesses, event.accesses):
-                pairs.append((j, i))
+                if before.actor != event.actor:
+                    pairs.append((j, i))
                 for actor, count in found[j].items():
                     clock[actor] = max(clock.get(actor, 0), count)
         clock[event.actor] = clock.get(event.actor, 0) + 1
         found.append(clock)
-    return found, pairs
+    return found, sorted(pairs)
 
 
 def precedes(found: Sequence[Clock], events: Sequence[Event], first: int, second: int) -> bool:
@@ -73,5 +74,4 @@ def races(events: Sequence[Event]) -> list[tuple[int, int]]:
 
     They are dependent, and nothing between them orders them as well.
     """
-    pairs = _follow(events)[1]
-    return sorted((i, j) for i, j in pairs if events[i].actor != events[j].actor)
+    return order(events)[1]

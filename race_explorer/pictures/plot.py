@@ -18,7 +18,7 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Final
 
-from race_explorer.causality import Clock, clocks, precedes, races
+from race_explorer.causality import Clock, order, precedes
 from race_explorer.engine import ANY, dependent
 from race_explorer.pictures.cast import cast, lane
 from race_explorer.pictures.resources import Resource, resource_name
@@ -88,16 +88,22 @@ class Plot:
     @cached_property
     def clocks(self) -> list[Clock]:
         """The vector clock of every step."""
-        return clocks(self.steps)
+        return self._order[0]
 
     @cached_property
     def races(self) -> list[Pair]:
         """Pairs of steps of two lanes that could have come in the other order."""
-        return [pair for pair in races(self.steps) if self._lanes_differ(pair)]
+        return [pair for pair in self._order[1] if self._lanes_differ(pair)]
+
+    @cached_property
+    def _order(self) -> tuple[list[Clock], list[Pair]]:
+        return order(self.steps)
 
     @cached_property
     def cone(self) -> frozenset[int]:
-        """The steps that the failure depends on."""
+        """The steps that the failure depends on; all, if it does not fail."""
+        if not self.shown.recording.violations:
+            return frozenset(range(len(self.steps)))
         found: set[int] = set()
         for last in self._ends():
             found |= {i for i in range(last) if precedes(self.clocks, self.steps, i, last)}
@@ -109,7 +115,7 @@ class Plot:
         if not self.steps:
             return []
         last = len(self.steps) - 1
-        if self.shown.in_race or not self.shown.recording.violations:
+        if self.shown.in_race:
             return [last]
         ends = {
             step.actor: i

@@ -223,38 +223,82 @@ def test_the_files_of_the_page_are_installed() -> None:
         assert any(fnmatch(f"page/{name}", pattern) for pattern in patterns), name
 
 
-@pytest.mark.browser
-@pytest.mark.parametrize("told", [*STORIES, pytest.param(_hostile, id="hostile")])
-def test_a_browser_draws_every_step(
-    told: Any, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
-        asked_for = "browser" in request.config.getoption("-m")
-        assert not asked_for, "there is no chromium in PATH"
+def _chromium(request: pytest.FixtureRequest) -> str:
+    """The browser; `-m browser` insists that there is one."""
+    found = shutil.which("chromium") or shutil.which("chromium-browser")
+    if found is None:
+        assert "browser" not in request.config.getoption("-m"), "there is no chromium in PATH"
         pytest.skip("there is no chromium in PATH; `pytest -m browser` insists on one")
-    whole: Story = told()
-    page = tmp_path / "page.html"
-    page.write_text(html(whole))
-    drawn = subprocess.run(
+    return found
+
+
+def _drawn(chromium: str, page: str, folder: Path) -> str:
+    """The page as it is once its scripts have run; none of them complains."""
+    file = folder / "page.html"
+    file.write_text(page)
+    run = subprocess.run(
         [
             chromium,
             *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"),
             *("--disable-background-networking", "--disable-component-update", "--disable-quic"),
-            *(f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr", "--dump-dom"),
-            f"{page.as_uri()}#fold=0",
+            *(f"--user-data-dir={folder / 'profile'}", "--enable-logging=stderr", "--dump-dom"),
+            f"{file.as_uri()}#fold=0",
         ],
         capture_output=True,
         text=True,
         check=True,
         timeout=120,
     )
-    complaints = [line for line in drawn.stderr.splitlines() if "CONSOLE" in line]
-    assert complaints == []
+    assert [line for line in run.stderr.splitlines() if "CONSOLE" in line] == []
+    return run.stdout
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("told", [*STORIES, pytest.param(_hostile, id="hostile")])
+def test_a_browser_draws_every_step(
+    told: Any, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    whole: Story = told()
     reader = _Reader()
-    reader.feed(drawn.stdout)
+    reader.feed(_drawn(_chromium(request), html(whole), tmp_path))
     rows = [a for _, a in reader.tags if a.get("role") == "button" and "aria-label" in a]
     assert len(rows) == len(whole.failing.recording.steps)
-    assert [a for a in rows if "selected" in (a["class"] or "").split()]
-    assert any(a.get("id") == "panel" for _, a in reader.tags)
+    selected = [a["aria-label"] for a in rows if "selected" in (a["class"] or "").split()]
+    assert len(selected) == 1
     assert not [t for t, a in reader.tags if t == "img" or a.get("onerror")]
+
+
+PRESSES = ("Home", "j", "k", "j", "ArrowRight", "ArrowLeft", "n", "p", "End", "2", "3", "4", "f")
+PROBE = """
+<script>
+const seen = [];
+for (const key of PRESSES) {
+  document.body.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
+  const pressed = document.querySelector("#views [aria-pressed=true]").textContent;
+  seen.push([key, byId("where").textContent, pressed, document.querySelectorAll(".chart").length]);
+}
+const probe = document.createElement("p");
+probe.id = "probe";
+probe.textContent = JSON.stringify(seen);
+document.body.append(probe);
+</script>
+"""
+
+
+@pytest.mark.browser
+def test_keys_step_and_change_the_run(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    told = flipped()
+    probe = PROBE.replace("PRESSES", json.dumps(PRESSES))
+    page = html(told).replace("</body>", f"{probe}</body>")
+    found = re.search(r'<p id="probe">(.*?)</p>', _drawn(_chromium(request), page, tmp_path))
+    assert found
+    seen = json.loads(found[1])
+    total = len(told.failing.recording.steps)
+    data = document(told)["runs"]
+    first = data[0]["conflicts"][0]
+    assert first > 1, "so that n goes on, and p back to it from nowhere"
+    steps = [1, 2, 1, 2, 3, 2, first + 1, first + 1, total]
+    assert [entry[1] for entry in seen[:9]] == [f"step {n} of {total}" for n in steps]
+    views = [entry[2].split(":")[0] for entry in seen[9:]]
+    assert views == ["as found", "flipped", "side by side", "side by side"]
+    assert [entry[3] for entry in seen] == [1] * 11 + [2, 2]

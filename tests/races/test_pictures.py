@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -298,3 +299,15 @@ def test_a_page_is_written_in_full_where_it_matters_and_else_where_it_changes() 
         [".", ".", ".", ".", "."],
         ["V", "z", "0", "3/1", "1"],
     ]
+
+
+def test_the_excerpt_in_the_documents_is_a_picture_of_ours() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "PICTURES.md").read_text()
+    excerpt = page.split("```")[1].strip("\n").splitlines()
+    assert len(excerpt) > 5
+    picture = {_without_step_numbers(line) for line in lanes(flipped(), width=80)}
+    assert [line for line in excerpt if _without_step_numbers(line) not in picture] == []
+
+
+def _without_step_numbers(line: str) -> str:
+    return re.sub(r"^(.{5}) +\d+", r"\1", line)

@@ -22,10 +22,9 @@ function drawHead(layout) {
   for (const page of layout.pages.list) {
     const owner = layout.run.before[page.place].owner;
     head.append(label(page.x, 12, `page ${page.pfn}`, "strong", owner));
-    const names = [["guest", page.usage, CELLS.usage], ["host", page.content, CELLS.content], ["C", page.change, CELLS.change], ["!", page.risk, CELLS.risk], ["ref/map", page.counts, CELLS.counts]];
+    const names = [["guest", page.usage, CELLS.usage], ["host", page.content, CELLS.content], ["C", page.change, CELLS.change], ["!", page.risk, CELLS.risk], ["ref/map", page.counts, CELLS.counts], ["use", page.use, CELLS.use]];
     for (const [name, x, width] of names) head.append(label(x + width / 2, HEAD - 10, name, "small muted mid"));
     if (page.flagsWidth) head.append(label(page.flags + 6, HEAD - 10, "flags", "small muted"));
-    head.append(label(page.end - 12, HEAD - 10, "use", "small muted mid"));
   }
   return head;
 }
@@ -66,7 +65,10 @@ function drawRow(layout, row, onPick, onLook) {
   if (row.kind === "part") {
     group.setAttribute("class", "ending");
     group.append(svg("line", { x1: 0, x2: layout.width, y1: middle + 9, y2: middle + 9, class: "part" }));
-    group.append(label(NUMBER + BADGES + 4, middle - 3, "up to here both runs are the same", "small muted"));
+    const text = "up to here both runs are the same", box = svg("g", {});
+    box.append(svg("rect", { x: NUMBER + BADGES, y: row.y + 2, width: textWidth(text, true) + 8, height: ROW - 8, class: "box fold" }));
+    box.append(label(NUMBER + BADGES + 4, middle - 3, text, "small muted"));
+    group.boxes.push(box);
     return group;
   }
   group.append(svg("rect", { x: 1, y: row.y + 0.5, width: layout.width - 2, height: ROW - 1, class: "ground", rx: 4 }));
@@ -90,12 +92,13 @@ function drawRow(layout, row, onPick, onLook) {
   group.setAttribute("aria-label", `step ${step.index}, ${step.lane}: ${step.text}${letter ? `, conflict ${letter}` : ""}${failing ? ", here it fails" : ""}`);
   group.append(label(NUMBER - 6, middle, String(step.index), "small muted end"));
   drawBadges(group, middle, letter, failing);
+  group.boxes.push(drawBox(layout, step, row.first, middle));
   if (step.reason === "the scheduler's choice") {
     const left = layout.lanes.byName.get(run.steps[row.first - 1].lane);
+    const x = left.boxX < step.left ? left.boxX + 2 : Math.max(left.boxX + 2, step.right + 6);
     group.append(svg("line", { x1: NUMBER + BADGES, x2: layout.lanes.end - 4, y1: row.y, y2: row.y, class: "choice" }));
-    group.boxes.push(label(left.boxX + 2, middle, "could have gone on", "small muted"));
+    group.boxes.unshift(label(x, middle, "could have gone on", "small muted"));
   }
-  group.boxes.push(drawBox(layout, step, row.first, middle));
   return group;
 }
 
@@ -202,7 +205,7 @@ function drawStrip(over, layout, page) {
   }
   column((seen) => seen.incarnation, (value, y, height, first) => {
     if (!first) cells.append(svg("line", { x1: page.x, x2: page.end - 2, y1: y, y2: y, class: "tick" }));
-    cells.append(label(page.end - 12, y + ROW / 2, `#${value}`, "small mid strong"));
+    cells.append(label(page.use + CELLS.use / 2, y + ROW / 2, `#${value}`, "small mid strong"));
   });
   over.append(cells);
 }

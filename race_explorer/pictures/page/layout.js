@@ -1,7 +1,7 @@
 // Where everything goes: rows, lanes and strips of one run, in pixels. Nothing is drawn here.
 
-const ROW = 27, HEAD = 44, NUMBER = 34, BADGES = 50, SLOT = 15, CHANNEL = 7, BOX_PAD = 8, INDENT = 16, CHIP = 30;
-const CELLS = { usage: 36, content: 32, change: 24, risk: 16, counts: 50 };
+const ROW = 27, HEAD = 44, NUMBER = 40, BADGES = 46, SLOT = 15, CHANNEL = 7, BOX_PAD = 8, INDENT = 16, CHIP = 30;
+const CELLS = { usage: 34, content: 30, change: 22, risk: 16, counts: 46, use: 28 };
 const QUIET = new Set(["lru", "referenced", "active", "uptodate"]);
 
 const pen = document.createElement("canvas").getContext("2d");
@@ -75,14 +75,15 @@ function ending(run) {
   return run.in_race ? `✗ ${what}` : `✗ at the end, when all is checked: ${what}`;
 }
 
-// The layout in which the longest texts are shortened no more than the room asks for.
+// The layout in which lanes are as wide apart as the room allows; the flags go where it does not.
 function fittingLayout(run, options, room) {
-  let layout;
-  for (let textMax = 340; textMax > 100; textMax -= 15) {
-    layout = layoutOf(run, { ...options, textMax });
-    if (layout.width <= room) break;
+  for (const compact of options.compact ? [true] : [false, true]) {
+    for (let textMax = 340; textMax > (compact ? 100 : 180); textMax -= 10) {
+      const layout = layoutOf(run, { ...options, textMax, compact });
+      if (layout.width <= room) return layout;
+    }
   }
-  return layout;
+  return layoutOf(run, { ...options, textMax: 100, compact: true });
 }
 
 function layoutOf(run, options) {
@@ -191,9 +192,10 @@ function pagesOf(run, start, options) {
     const page = { pfn, place, x, usage: x, content: x + CELLS.usage, change: x + CELLS.usage + CELLS.content };
     page.risk = page.change + CELLS.change;
     page.counts = page.risk + CELLS.risk;
-    page.flags = page.counts + CELLS.counts;
+    page.use = page.counts + CELLS.counts;
+    page.flags = page.use + CELLS.use;
     page.flagsWidth = flags;
-    page.end = page.flags + flags + 26;
+    page.end = page.flags + flags;
     x = page.end + 10;
     return page;
   });
