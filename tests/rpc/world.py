@@ -190,6 +190,10 @@ class World:
 @asynccontextmanager
 async def running_host(directory: Path, frames: int = 128) -> AsyncIterator[World]:
     bugs: list[Exception] = []
+    # As in the daemon: what nobody awaits is a bug as well.
+    asyncio.get_running_loop().set_exception_handler(
+        lambda _, context: bugs.append(context.get("exception") or RuntimeError(context["message"]))
+    )
     device = HeldDevice(await open_paging_device(directory / "paging", 1024))
     config = HostConfig(frame_count=frames, slot_count=1024)
     shell = HostShell(Host(config, FirstChoice()), device, Sessions(INCARNATION))
