@@ -2,17 +2,18 @@
 
 Rules:
 - Candidates are the races of the run: dependent steps of two activities that nothing between
-  them orders. Each is tried once at most: swaps of two programs first, which tell more than
-  what comes earlier or later of an eviction, and of those the last one first.
+  them orders. Swaps of two programs are tried first, which tell more than what comes earlier or
+  later of an eviction, and of those the last one first.
 - A swap leaves what came before as it was, takes the second step and all that it needs before
-  the first, and then goes on in the old order as far as that can be.
+  the first, and then goes on in the old order as far as that can be. Where the host's step
+  alone does not save the run, the whole eviction may.
 - Where no swap saves the run, for instance because a lock covers both steps, there may still be
   a run that passes and parts from it late.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -57,14 +58,17 @@ def minimal_flip(build: Callable[[], SimWorld], failing: Recording) -> Flip | No
     if not failing.violations:
         raise ValueError("there is nothing to flip: the run violates nothing")
     steps = failing.steps
-    for replays, (first, second) in enumerate(_candidates(steps), 1):
-        order = [steps[k].actor for k in _swapped(steps, first, second)]
-        made = attempt(build, ActorOrder(order), steps_max=steps_allowed(len(steps)))
-        if made is None or made.run.violations:
-            continue
-        if _comes_before(made.run, steps[second], steps[first]):
-            passing = record(build, made.run.choices)
-            return Flip(failing, passing, first, second, replays)
+    replays = 0
+    for first, second in _candidates(steps):
+        for order in _orders(steps, first, second):
+            replays += 1
+            actors = ActorOrder(steps[k].actor for k in order)
+            made = attempt(build, actors, steps_max=steps_allowed(len(steps)))
+            if made is None or made.run.violations:
+                continue
+            if _comes_before(made.run, steps[second], steps[first]):
+                passing = record(build, made.run.choices)
+                return Flip(failing, passing, first, second, replays)
     return None
 
 
@@ -103,13 +107,21 @@ def _candidates(steps: Sequence[RecordedStep]) -> list[tuple[int, int]]:
     return sorted(pairs, key=telling, reverse=True)
 
 
-def _swapped(steps: Sequence[RecordedStep], first: int, second: int) -> list[int]:
-    """The steps' places in the new order."""
-    found = clocks(steps)
-    early = [k for k in range(first + 1, second) if precedes(found, steps, k, second)]
-    moved = {*early, second}
-    late = [k for k in range(first, len(steps)) if k not in moved]
-    return [*range(first), *early, second, *late]
+def _orders(steps: Sequence[RecordedStep], first: int, second: int) -> Iterator[list[int]]:
+    """The steps' places in a new order, in one or two ways."""
+    found, actor = clocks(steps), steps[second].actor
+    moved = [k for k in range(first + 1, second) if precedes(found, steps, k, second)]
+    moved.append(second)
+    yield _moved(steps, first, moved)
+    if not is_program(actor):
+        later = range(second + 1, len(steps))
+        rest = [k for k in later if activity(steps[k].actor) == activity(actor)]
+        if rest:
+            yield _moved(steps, first, [*moved, *rest])
+
+
+def _moved(steps: Sequence[RecordedStep], to: int, places: list[int]) -> list[int]:
+    return [*range(to), *places, *(k for k in range(to, len(steps)) if k not in places)]
 
 
 def _comes_before(run: Run, one: RecordedStep, other: RecordedStep) -> bool:

@@ -13,7 +13,7 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, groupby, islice
 from typing import Final
@@ -65,7 +65,7 @@ def shrink(case: Case, choices: Sequence[int]) -> Shrunk:
         raise ValueError("there is nothing to shrink: the run violates nothing")
     shrinker = _Shrinker(case, found)
     before = shrinker.size
-    while shrinker.cheap_passes() or shrinker.dear_passes():
+    while shrinker.cheap_passes() or shrinker.another_end():
         pass
     best = shrinker.best
     return Shrunk(shrinker.case, best.run, best.deviations, before, shrinker.size, shrinker.replays)
@@ -119,36 +119,19 @@ class _Shrinker:
 
     def cheap_passes(self) -> bool:
         """All three, each as often as it finds something."""
-        return self.leave_out() | self.fewer_deviations() | self.move_segments()
-
-    def dear_passes(self) -> bool:
-        """What is worth trying only on what the others have left."""
-        return self.leave_out_with_a_segment() or self.another_end()
+        return self.leave_out() | self.fewer_deviations() | self.fewer_segments()
 
     def leave_out(self) -> bool:
         """Do without an actor, an eviction or a fault; all that can go, one after another."""
         improved = False
-        while self._leave_one_out(self._as_it_is):
+        while self._leave_one_out():
             improved = True
         return improved
 
-    def leave_out_with_a_segment(self) -> bool:
-        """The same, where the schedule has something in it for the sake of what goes."""
-        return self._leave_one_out(self._without_a_segment)
-
-    def _as_it_is(self) -> Iterator[Guide]:
-        """The schedule so far, said in two ways; where one no longer fits, the other may."""
-        yield Anchored(self.best.deviations)
-        yield ActorOrder(_actors(self.best.run))
-
-    def _without_a_segment(self) -> Iterator[Guide]:
-        segments = _segments(self.best)
-        for i in range(len(segments)):
-            yield ActorOrder(chain(*segments[:i], *segments[i + 1 :]))
-
-    def _leave_one_out(self, guides: Callable[[], Iterator[Guide]]) -> bool:
+    def _leave_one_out(self) -> bool:
         for case in filter(_has_program, self.case.smaller()):
-            for guide in guides():
+            # The schedule is said in two ways: where one no longer fits, the other may.
+            for guide in (Anchored(self.best.deviations), ActorOrder(_actors(self.best.run))):
                 made = self._fails(case, guide)
                 if made is not None and self._holds_with_guards(case, made):
                     self.case, self.best = case, made
@@ -174,11 +157,11 @@ class _Shrinker:
                 length //= 2
         return improved
 
-    def move_segments(self) -> bool:
-        """Let an actor do in one go what it does in two, earlier or later."""
+    def fewer_segments(self) -> bool:
+        """Let an activity do in one go what it does in two, or leave it to the policy."""
         improved = False
         while self.best.deviations and any(
-            self._improves(ActorOrder(order)) for order in _merged(self.best)
+            self._improves(ActorOrder(order)) for order in _rearranged(self.best)
         ):
             improved = True
         return improved
@@ -219,18 +202,19 @@ def _without(best: Attempt, length: int) -> Iterator[tuple[Deviation, ...]]:
         yield kept[: max(end - length, 0)] + kept[end:]
 
 
-def _segments(best: Attempt) -> list[list[str]]:
-    """The actors of the run, cut where one activity stops and another goes on."""
-    return [list(steps) for _, steps in groupby(_actors(best.run), key=activity)]
+def _rearranged(best: Attempt) -> Iterator[list[str]]:
+    """Orders of the actors with one segment gone, or moved to another one of its activity.
 
-
-def _merged(best: Attempt) -> Iterator[list[str]]:
-    """Orders of the same steps with one segment moved to another one of its activity."""
-    segments = _segments(best)
+    A segment is what one activity does before another goes on.
+    """
+    segments = [list(steps) for _, steps in groupby(_actors(best.run), key=activity)]
+    activities = [activity(segment[0]) for segment in segments]
     for i, segment in enumerate(segments):
-        same = [j for j, other in enumerate(segments) if activity(other[0]) == activity(segment[0])]
+        others = [*segments[:i], *segments[i + 1 :]]
+        yield list(chain(*others))
+        same = [j for j, other in enumerate(activities) if other == activities[i]]
         place = same.index(i)
         for target in same[place + 1 : place + 2] + same[:place][-1:]:
-            order = [*segments[:i], *segments[i + 1 :]]
+            order = [*others]
             order.insert(target if target < i else target - 1, segment)
             yield list(chain(*order))

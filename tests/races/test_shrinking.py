@@ -8,14 +8,16 @@ that makes the difference, in races whose story is known, and in every committed
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from guest_agent.kernel.page import writes
+from race_explorer.actors import Step, always, stand
 from race_explorer.case import Case
-from race_explorer.engine import Option, Run, run
+from race_explorer.engine import Run, run
 from race_explorer.exhaustive import explore
 from race_explorer.flip import minimal_flip, nearest_passing
 from race_explorer.recording import Recording, record, record_with
@@ -25,6 +27,7 @@ from race_explorer.replays.guides import ActorOrder, Anchored, Guided, attempt
 from race_explorer.replays.text import load
 from race_explorer.shrinking import Shrunk, shrink
 from race_explorer.signature import signature
+from race_explorer.world import SimWorld
 
 DEVIATIONS_MAX = 5
 SEEDS = 400
@@ -40,18 +43,17 @@ BLOATED = {
 }
 
 
+def _random_run(case: Case, seed: int) -> Run:
+    chance = random.Random(seed)
+    return run(case.build, lambda options: chance.randrange(len(options)))
+
+
 def _found_at_random(case: Case) -> Run:
     """A failing run that is as long-winded as chance makes it."""
-    for seed in range(SEEDS):
-        chance = random.Random(seed)
-
-        def choose(options: Sequence[Option], chance: random.Random = chance) -> int:
-            return chance.randrange(len(options))
-
-        made = run(case.build, choose)
-        if made.violations:
-            return made
-    raise AssertionError(f"nothing found in {SEEDS} schedules")
+    runs = (_random_run(case, seed) for seed in range(SEEDS))
+    found = next((made for made in runs if made.violations), None)
+    assert found is not None, f"nothing found in {SEEDS} schedules"
+    return found
 
 
 def _shrunk(name: str) -> tuple[Run, Shrunk]:
@@ -107,6 +109,44 @@ def test_an_actor_without_a_part_is_left_out_and_the_last_program_is_not() -> No
     assert report.counterexample is not None
     left = shrink(alone, report.counterexample.choices)
     assert any(is_program(actor) for actor in left.case.build().actors())
+
+
+class _Evictions(Case):
+    """A host that evicts the page up to three times; each of `dropped` takes one of them away."""
+
+    TAKEN = ("one", "two")
+
+    def build(self) -> SimWorld:
+        world = self.definition.build(self.protections())
+        (pfn,) = world.evictions
+        world.evictions.clear()
+
+        async def evictor(times: int) -> None:
+            for _ in range(times):
+                await stand(Step("evict", lambda: (writes("host", pfn),), always))
+                world.evict(pfn)
+
+        world.spawn("host.evictor", evictor(3 - len(self.dropped)))
+        return world
+
+    def smaller(self) -> Iterator[Case]:
+        if len(self.dropped) < len(self.TAKEN):
+            yield replace(self, dropped=self.TAKEN[: len(self.dropped) + 1])
+
+
+def test_evictions_that_come_to_nothing_go_with_their_steps() -> None:
+    """However many there were before the one that matters."""
+    case = _Evictions("test-then-set", without=("stable_if_resident",))
+    counts = set()
+    for seed in range(SEEDS):
+        found = _random_run(case, seed)
+        evictions = found.steps.count(("host.evictor", "evict"))
+        if found.violations and evictions not in counts:
+            counts.add(evictions)
+            shrunk = shrink(case, found.choices)
+            assert shrunk.case.dropped == _Evictions.TAKEN
+            assert shrunk.run.steps.count(("host.evictor", "evict")) == 1
+    assert {2, 3} <= counts
 
 
 def test_a_missing_actor_is_not_made_the_cause() -> None:
