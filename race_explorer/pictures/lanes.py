@@ -226,6 +226,12 @@ def _wrapped(text: str, width: int, lines_max: int, indent: str = "") -> list[st
     )
 
 
+def _whole(text: str, width: int) -> list[str]:
+    """What is of use only as a whole: in two lines at most, or not at all."""
+    lines = textwrap.wrap(text, width, break_on_hyphens=False)
+    return lines if len(lines) <= 2 else []
+
+
 def _foot(story: Story, plot: Plot, width: int) -> list[str]:
     step = f"step {len(plot.steps) + plot.shown.left_out}"
     where = step if plot.shown.in_race else "at the end, when all is checked"
@@ -241,10 +247,8 @@ def _foot(story: Story, plot: Plot, width: int) -> list[str]:
     others = len(story.off[2:]) + story.lacking
     if others:
         lines += [f"off: {others} more"]
-    if story.replay_command:
-        lines += _wrapped(f"replay: {story.replay_command}", width, 1)
-    if story.token:
-        lines += [f"token: {story.token}"]
+    for what, text in (("replay", story.replay_command), ("token", story.token)):
+        lines += _whole(f"{what}: {text}", width) if text else []
     return [*lines, *(_cut(line, width) for line in LEGEND)]
 
 

@@ -7,12 +7,14 @@ Rules:
 
 from __future__ import annotations
 
+from typing import Final
+
 from race_explorer.pictures.cast import lane
 from race_explorer.pictures.plot import Plot
 
-IDLE = "idle"
+IDLE: Final = "idle"
 """The label of a vCPU that has nothing to do but interrupts."""
-_PROGRAMS_HAVE_NO = ("host", "stream", "paging", "network")
+_WITHOUT_PROGRAM: Final = ("host", "stream", "paging", "network")
 
 
 def reason(plot: Plot, index: int) -> str:
@@ -22,7 +24,7 @@ def reason(plot: Plot, index: int) -> str:
         return "an interrupt"
     if _offers(plot, index, left):
         return "the scheduler's choice"
-    if left in _PROGRAMS_HAVE_NO:
+    if left in _WITHOUT_PROGRAM:
         return f"{left} is done" if _next_offer(plot, index, left) is None else f"{left} waits"
     label = _next_offer(plot, index, left)
     if label is None:

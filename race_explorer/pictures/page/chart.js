@@ -15,6 +15,14 @@ function label(x, y, text, classes, title) {
   return node;
 }
 
+// A small text that lines may not run through.
+function backed(x, y, text, title) {
+  const group = svg("g", { "pointer-events": "none" });
+  group.append(svg("rect", { x: x - 3, y: y - 8, width: textWidth(text, true) + 6, height: 16, class: "box fold" }));
+  group.append(label(x, y, text, "small muted", title));
+  return group;
+}
+
 function drawHead(layout) {
   const head = svg("svg", { width: layout.width, height: HEAD, class: "head", "aria-hidden": "true" });
   for (const lane of layout.lanes.list) head.append(label(lane.boxX, HEAD - 14, lane.name, "strong"));
@@ -65,10 +73,7 @@ function drawRow(layout, row, onPick, onLook) {
   if (row.kind === "part") {
     group.setAttribute("class", "ending");
     group.append(svg("line", { x1: 0, x2: layout.width, y1: middle + 9, y2: middle + 9, class: "part" }));
-    const text = "up to here both runs are the same", box = svg("g", {});
-    box.append(svg("rect", { x: NUMBER + BADGES, y: row.y + 2, width: textWidth(text, true) + 8, height: ROW - 8, class: "box fold" }));
-    box.append(label(NUMBER + BADGES + 4, middle - 3, text, "small muted"));
-    group.boxes.push(box);
+    group.boxes.push(backed(NUMBER + BADGES + 4, middle - 3, "up to here both runs are the same"));
     return group;
   }
   group.append(svg("rect", { x: 1, y: row.y + 0.5, width: layout.width - 2, height: ROW - 1, class: "ground", rx: 4 }));
@@ -97,7 +102,7 @@ function drawRow(layout, row, onPick, onLook) {
     const left = layout.lanes.byName.get(run.steps[row.first - 1].lane);
     const x = left.boxX < step.left ? left.boxX + 2 : Math.max(left.boxX + 2, step.right + 6);
     group.append(svg("line", { x1: NUMBER + BADGES, x2: layout.lanes.end - 4, y1: row.y, y2: row.y, class: "choice" }));
-    group.boxes.unshift(label(x, middle, "could have gone on", "small muted"));
+    group.boxes.unshift(backed(x, middle, "could have gone on"));
   }
   return group;
 }
@@ -117,10 +122,7 @@ function drawFold(layout, row, group) {
   group.setAttribute("aria-label", `folded: ${whole}`);
   group.append(label(NUMBER - 6, row.y + ROW / 2, `${run.steps[row.first].index}–`, "small muted end"));
   const text = shortened(whole, layout.lanes.end - lane.boxX - 8, true);
-  const box = svg("g", { "pointer-events": "none" });
-  box.append(svg("rect", { x: lane.boxX - 1, y: row.y + 4, width: textWidth(text, true) + 6, height: ROW - 8, class: "box fold" }));
-  box.append(label(lane.boxX + 2, row.y + ROW / 2, text, "small muted", whole));
-  group.boxes.push(box);
+  group.boxes.push(backed(lane.boxX + 2, row.y + ROW / 2, text, whole));
   return group;
 }
 

@@ -78,12 +78,12 @@ function ending(run) {
 // The layout in which lanes are as wide apart as the room allows; the flags go where it does not.
 function fittingLayout(run, options, room) {
   for (const compact of options.compact ? [true] : [false, true]) {
-    for (let textMax = 340; textMax > (compact ? 100 : 180); textMax -= 10) {
+    for (let textMax = 340; textMax > (compact ? 70 : 180); textMax -= 10) {
       const layout = layoutOf(run, { ...options, textMax, compact });
       if (layout.width <= room) return layout;
     }
   }
-  return layoutOf(run, { ...options, textMax: 100, compact: true });
+  return layoutOf(run, { ...options, textMax: 70, compact: true });
 }
 
 function layoutOf(run, options) {
@@ -161,7 +161,7 @@ function lanesOf(run, rows, rowOf, arrows, options) {
   });
   // A box may run on over the lanes at its right, which do nothing in its row.
   const all = [...byName.values()];
-  const end = all.reduce((most, lane) => Math.max(most, lane.boxX + Math.min(lane.widest, options.textMax * 2)), x);
+  const end = all.reduce((most, lane) => Math.max(most, lane.boxX + Math.min(lane.widest, Math.max(options.textMax * 2, 260))), x);
   return { byName, list: all, end };
 }
 
