@@ -15,13 +15,12 @@ from numpy.typing import NDArray
 from host_daemon.core import essa, kinds, release
 from host_daemon.core.guest import Guest
 from host_daemon.core.machine import Machine
-from host_daemon.core.tables import MAKE_RESIDENT, ORC_COUNT, RELEASES
+from host_daemon.core.tables import CHANGED_ENTRIES, ORC_COUNT, RELEASES
 from shared.arch import (
     ELEMENT_INTERRUPTION,
     KEY_CHANGED,
     STATE_MASK,
     InterruptionCode,
-    Orc,
 )
 from shared.commands import EssaArray, EssaArrayOutcome, EssaOutcome
 
@@ -30,7 +29,7 @@ SHORT = 16
 SPECIAL_MAX = 64
 """With more pages with flags than this, all elements are taken one by one."""
 
-_COUNTED = tuple((int(orc), np.uint8(orc)) for orc in Orc if orc != MAKE_RESIDENT)
+_TO_BOTH = np.uint8(CHANGED_ENTRIES // KEY_CHANGED)
 
 _Orcs = NDArray[np.uint8]
 _Pfns = NDArray[np.uint32]
@@ -43,7 +42,7 @@ def execute(machine: Machine, guest: Guest, issuer: int, command: EssaArray) -> 
     general = essa.interruption(guest, 0, 0, problem_state=command.problem_state)
     if general:
         return EssaArrayOutcome(bytes([ELEMENT_INTERRUPTION | general]) * len(orcs))
-    if len(orcs) <= SHORT or not bool((pfns[1:] > pfns[:-1]).all()):
+    if len(orcs) <= SHORT or not _increases(pfns):
         return EssaArrayOutcome(_one_by_one(machine, guest, issuer, orcs, pfns))
     inside = len(pfns)
     if pfns[-1] >= guest.page_count:
@@ -52,6 +51,10 @@ def execute(machine: Machine, guest: Guest, issuer: int, command: EssaArray) -> 
     if inside < len(pfns):
         result += _one_by_one(machine, guest, issuer, orcs[inside:], pfns[inside:])
     return EssaArrayOutcome(result)
+
+
+def _increases(pfns: _Pfns) -> bool:
+    return 0 not in (pfns[1:] > pfns[:-1]).tobytes()  # a search for a byte beats `all`
 
 
 def _one_by_one(machine: Machine, guest: Guest, issuer: int, orcs: _Orcs, pfns: _Pfns) -> bytes:
@@ -73,7 +76,7 @@ def _increasing(machine: Machine, guest: Guest, issuer: int, orcs: _Orcs, pfns: 
         return _one_by_one(machine, guest, issuer, orcs, pfns)
     indices = pfns.astype(np.intp)  # numpy would do it again for each gather
     before = guest.states_view.take(indices, mode="clip")  # they are inside; it checks less
-    if before.max(initial=0) <= STATE_MASK:  # initial: all may be outside the guest
+    if np.maximum.reduce(before, initial=0) <= STATE_MASK:  # initial: none may be inside
         return _plain(machine, guest, issuer, orcs, indices, before)
     special = np.flatnonzero(before > STATE_MASK)
     if len(special) > SPECIAL_MAX:
@@ -108,7 +111,8 @@ def _plain(
     else:
         guest.states_view[pfns] = packed
     kinds.put_by(machine, guest, pfns)
-    return _count(guest, orcs, before)
+    guest.count_later(orcs)
+    return _results(orcs, before)
 
 
 def _follow(
@@ -124,27 +128,21 @@ def _follow(
 
     index: of the flagged ones in the packed table.
     """
-    tables = guest.tables
     pages = pfns.take(flagged)
-    changed = guest.keys_view.take(pages) & np.uint8(KEY_CHANGED)
-    both = index + changed * np.intp(256 // KEY_CHANGED)
-    after = tables.both_view.take(both)
+    both = guest.keys_view.take(pages)
+    both &= np.uint8(KEY_CHANGED)
+    both *= _TO_BOTH
+    both |= index
+    after = guest.tables.both_view.take(both)
     packed[flagged] = after & np.uint8(STATE_MASK)
     guest.states_view[pfns] = packed
-    pages = pages[(after & RELEASES) != 0]
+    pages = pages[after >= RELEASES]
     if len(pages):
         release.add_many(machine, guest, issuer, pages)
 
 
-def _count(guest: Guest, orcs: _Orcs, before: NDArray[np.uint8]) -> bytes:
-    """Count the elements by orc; their result bytes."""
-    essas = guest.statistics.essa
-    found = 0
-    for orc, byte in _COUNTED:  # faster than one bincount, which has to widen the bytes
-        count = int(np.count_nonzero(orcs == byte))
-        essas[orc] += count
-        found += count
-    if found < len(orcs):
+def _results(orcs: _Orcs, before: NDArray[np.uint8]) -> bytes:
+    if np.maximum.reduce(orcs, initial=0) >= ORC_COUNT:
         before = before.copy()
         before[orcs >= ORC_COUNT] = ELEMENT_INTERRUPTION | InterruptionCode.SPECIFICATION
     return before.tobytes()

@@ -50,7 +50,7 @@ class IndexPool:
         """Take back a number that was given out."""
         self._returned.append(number)
 
-    def give_many(self, numbers: NDArray[np.uint32]) -> None:
+    def give_many(self, numbers: NDArray[np.integer]) -> None:
         """Take back many, in order."""
         self._returned.frombytes(numbers.astype(np.uint32, copy=False).tobytes())
 
@@ -108,11 +108,12 @@ class SlotTable:
         self.generations[slot] = (generation + 1) & GENERATION_MASK
         self.pool.give(slot)
 
-    def free_many(self, slots: NDArray[np.uint32]) -> None:
+    def free_many(self, slots: NDArray[np.integer]) -> None:
         """Let go of many distinct held slots, in order."""
         generations = self.generations_view.take(slots)
         assert np.bitwise_and.reduce(generations) & 1, "a slot is free already"
-        self.generations_view[slots] = generations + np.uint16(1)  # wraps as the scalar does
+        generations += np.uint16(1)  # wraps as the scalar does
+        self.generations_view[slots] = generations
         self.pool.give_many(slots)
 
     def retire(self, slot: int) -> None:

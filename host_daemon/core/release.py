@@ -74,7 +74,8 @@ def add_many(
         for pfn in pfns.tolist():
             add(machine, guest, vcpu, pfn)
         return
-    slots = guest.location_view.take(pfns)
+    # As wide as an index, or numpy would widen them for each of their uses.
+    slots = guest.location_view.take(pfns).astype(np.intp)
     guest.location_view[pfns] = 0
     entries = guest.releases[vcpu]
     total = len(entries) // RELEASE_ENTRY_SIZE + len(pfns)
@@ -119,7 +120,7 @@ def drain_all(machine: Machine) -> None:
                 drain(machine, guest, vcpu)
 
 
-def _free_owned(machine: Machine, guest: Guest, slots: NDArray[np.uint32]) -> None:
+def _free_owned(machine: Machine, guest: Guest, slots: NDArray[np.integer]) -> None:
     """Mode `seed`: slots that only their entries hold; they have the generation named."""
     machine.slots.free_many(slots)
     guest.statistics.released += len(slots)

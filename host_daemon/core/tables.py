@@ -52,7 +52,10 @@ MAKE_RESIDENT: Final = int(Orc.SET_STABLE_MAKE_RESIDENT)
 DEPENDS: Final = 0x10
 """The change bit decides; the entry is the one for a clear bit."""
 RELEASES: Final = 0x20
-"""If the page holds a slot, it goes to the block release list."""
+"""If the page holds a slot, it goes to the block release list. No flag is greater."""
+CHANGED_ENTRIES: Final = 128
+"""Where the entries of changed pages begin in a table that has those of both."""
+assert ORC_COUNT << 4 <= CHANGED_ENTRIES
 
 
 class FrameKind(IntEnum):
@@ -77,8 +80,8 @@ class ModeTables:
 
     packed[changed]: 256 bytes indexed by `orc << 4 | state`: the state after, and DEPENDS and
       RELEASES. An entry equal to the state means that nothing happens. Orcs that do not
-      exist change nothing. `both_view` is for many pages: the entries of unchanged ones,
-      then, from 256 on, those of changed ones.
+      exist change nothing. `both_view` is for many pages and orcs that exist: the entries of
+      unchanged ones, then, from CHANGED_ENTRIES on, those of changed ones.
     kinds: 32 bytes indexed by `state | change bit << 3`: the FrameKind of a resident page.
     legal: 256 bytes by whole state byte: 1 where state and flags may stand together.
     copy_outlives_state: a page keeps its slot until its release list entry is processed.
@@ -158,7 +161,9 @@ def _derive(table: TransitionTable) -> ModeTables:
     return ModeTables(
         table=table,
         packed=packed,
-        both_view=np.frombuffer(packed[0] + packed[1], dtype=np.uint8),
+        both_view=np.frombuffer(
+            packed[0][:CHANGED_ENTRIES] + packed[1][:CHANGED_ENTRIES], dtype=np.uint8
+        ),
         kinds=kinds,
         kinds_view=np.frombuffer(kinds, dtype=np.uint8),
         legal=_legal(table),

@@ -5,11 +5,15 @@ Method: several guests of both modes on one host; one is closed in the middle of
 
 from __future__ import annotations
 
+import numpy as np
+import pytest
+
 from host_daemon.core.config import GuestSpec, HostConfig
 from host_daemon.core.effects import PageIn, PageOut, StageKind, Traced
+from host_daemon.core.guest import UNCOUNTED_MAX
 from host_daemon.core.host import Host
 from shared.arch import Mode
-from shared.commands import DONE, Essa, Load, LoadOutcome, Store
+from shared.commands import DONE, ESSA_ARRAY_MAX, Essa, EssaArray, Load, LoadOutcome, Store
 from tests.host.world import SeededChoices, World, bring, make_world
 
 
@@ -90,6 +94,29 @@ def test_statistics_are_copies_and_sum_up() -> None:
     assert before.paging.discard_faults == 1
     assert world.host.statistics().paging.discard_faults == 2
     assert world.host.guest_statistics(world.guest).paging.essa == (0, 0, 0, 1, 0, 0, 0)
+
+
+@pytest.mark.parametrize("arrays", [1, 5])
+@pytest.mark.parametrize("asked", [False, True])
+def test_elements_of_arrays_are_counted_whenever_somebody_asks(arrays: int, asked: bool) -> None:
+    host = Host(HostConfig(8, ESSA_ARRAY_MAX), SeededChoices())
+    guest = host.open_guest(GuestSpec("large", ESSA_ARRAY_MAX))
+    assert arrays == 1 or arrays * ESSA_ARRAY_MAX > UNCOUNTED_MAX
+    orcs = np.resize(np.array([0, 1, 2, 3, 4, 6, 6, 7, 15], np.uint8), ESSA_ARRAY_MAX)
+    pfns = np.arange(ESSA_ARRAY_MAX, dtype=np.uint32)
+    counts = np.bincount(orcs)
+    for number in range(1, arrays + 1):
+        host.execute(guest, 0, EssaArray(orcs, pfns))
+        if asked or number == arrays:
+            expected = tuple((counts[:7] * number).tolist())
+            assert host.guest_statistics(guest).paging.essa == expected
+    host.execute(guest, 0, EssaArray(orcs, pfns))
+    expected = tuple((counts[:7] * (arrays + 1)).tolist())
+    again = Host.restore(host.snapshot(), SeededChoices())
+    assert again.guest_statistics(guest).paging.essa == expected
+    host.execute(guest, 0, Essa(0, 0))
+    host.close_guest(guest)
+    assert host.statistics().paging.essa == (expected[0] + 1, *expected[1:])
 
 
 def test_a_page_map_is_a_copy_without_flags() -> None:
