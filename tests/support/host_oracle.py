@@ -1,14 +1,26 @@
 """A small host written apart from the real one: dictionaries, if-chains, no tables, no arrays.
 
-It knows nothing of frame or slot numbers, only how many there are. It says what every input
-must answer and what every page must then be, and which stages may run; the tests compare.
-All host guards are on.
+What one block does is `race_explorer.oracles.specification`; here are many of them, with frames,
+slots, transfers and stages. It knows nothing of frame or slot numbers, only how many there are.
+It says what every input must answer and what every page must then be, and which stages may run;
+the tests compare. All host guards are on.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from race_explorer.oracles.specification import (
+    CHANGED,
+    CODES,
+    REFERENCED,
+    ZEROES,
+    after_essa,
+    after_eviction,
+    fetched,
+    refusal,
+    replaced,
+)
 from shared.commands import (
     DeviceLoad,
     DeviceStore,
@@ -21,17 +33,12 @@ from shared.commands import (
     IoError,
     Iske,
     KeyOutcome,
-    LoadOutcome,
     MachineCheck,
     ProgramInterruption,
     Rrbe,
     Sske,
     Store,
 )
-
-CODES = {"S": 0x00, "U": 0x04, "P": 0x08, "V": 0x0C, "r": 0, "p": 2, "z": 3}
-ZEROES = bytes(4096)
-R, C = 0x04, 0x02
 
 
 @dataclass(eq=False)
@@ -132,7 +139,7 @@ class Oracle:
             return ProgramInterruption(0x05)
         page = self.pages[command.pfn]
         if isinstance(command, Rrbe):
-            key, page.key = page.key, page.key & ~R
+            key, page.key = page.key, page.key & ~REFERENCED
             return KeyOutcome(key)
         if isinstance(command, Iske):
             return KeyOutcome(page.key)
@@ -162,27 +169,16 @@ class Oracle:
         if page.content == "r":
             self._leave_alone(page)
         before = page.code
-        if orc == 5 and not self.kvm:
-            if page.content != "r":
-                ended = self._bring_in(page)
-                if ended is not True:
-                    return ended
-            page.usage = "S"
-        elif page.content == "r":
-            page.usage = {1: "S", 2: "U", 3: "V", 4: "P", 5: "S", 6: "S"}[orc]
-        elif orc in (1, 5):
-            page.usage = "S"
-        elif orc == 2:
-            self._give_up(issuer, page, "U")
-        elif orc == 3:
-            self._give_up(issuer, page, "V")
-        elif orc == 4:
-            if page.content == "z":
-                page.usage = "V"
-            elif page.key & C:
-                page.usage = "S"
-            else:
-                self._give_up(issuer, page, "V")
+        usage, content = after_essa(
+            orc, page.usage, page.content, changed=bool(page.key & CHANGED), kvm=self.kvm
+        )
+        if content == "r" and page.content != "r":
+            ended = self._bring_in(page)
+            if ended is not True:
+                return ended
+        elif page.content != "r" and (orc in (2, 3) or content != page.content):
+            self._give_up(issuer, page, usage)
+        page.usage = usage
         return EssaOutcome(before)
 
     def _give_up(self, issuer: int, page: Page, usage: str) -> None:
@@ -217,17 +213,14 @@ class Oracle:
     def _access(self, issuer: int, command: object, page: Page) -> object:
         device = issuer >= self.vcpus
         storing = isinstance(command, Store)
-        if not self.kvm:
-            unused = page.usage == "U" and not (page.content == "r" and self.unused_ok)
-            if unused:
-                return IoError() if device else ProgramInterruption(0x05)
-            if page.usage == "V" and page.content == "z":
-                if device:
-                    return IoError()
-                self.fault_count += 1
-                self.faults.append(self.fault_count)
-                self.fault_pages[self.fault_count] = page.pfn
-                return FaultPending(self.fault_count)
+        refused = self._refusal(page, device=device)
+        if isinstance(refused, FaultPending):
+            self.fault_count += 1
+            self.faults.append(self.fault_count)
+            self.fault_pages[self.fault_count] = page.pfn
+            return FaultPending(self.fault_count)
+        if refused is not None:
+            return refused
         if page.content != "r":
             ended = self._bring_in(page)
             if ended is not True:
@@ -237,19 +230,18 @@ class Oracle:
                 self._cancel_page_out(page)
             elif page.victim in ("removed", "read"):
                 page.victim = ""
-        end = command.offset
         if storing:
-            page.key |= R | C
-            data = command.data * command.repeat
-            page.data = page.data[:end] + data + page.data[end + len(data) :]
+            page.key |= REFERENCED | CHANGED
+            page.data = replaced(page.data, command.offset, command.data * command.repeat)
             return Done()
-        page.key |= R
-        data = page.data[end : end + command.length]
-        if len(data) % 32 == 0 and all(
-            data[i : i + 32] == data[:32] for i in range(0, len(data), 32)
-        ):
-            return LoadOutcome(data[:32], len(data) // 32)
-        return LoadOutcome(data, 1)
+        page.key |= REFERENCED
+        return fetched(page.data, command.offset, command.length)
+
+    def _refusal(self, page: Page, *, device: bool) -> object:
+        """What an access ends in without waiting; in mode `kvm` nothing is ever refused."""
+        if self.kvm:
+            return None
+        return refusal(page.usage, page.content, device=device, unused_ok=self.unused_ok)
 
     def _bring_in(self, page: Page) -> object:
         """True: resident now. MachineCheck, or None: wait."""
@@ -315,8 +307,7 @@ class Oracle:
         page = self.pages[command.pfn]
         if page.content == "r" or page.damaged:
             return False
-        refused = page.usage == "U" or (page.usage == "V" and page.content == "z")
-        if not self.kvm and refused and not isinstance(command, Essa):
+        if not isinstance(command, Essa) and self._refusal(page, device=False) is not None:
             return False
         return page.flight is not None or self.frames_free == 0
 
@@ -327,14 +318,17 @@ class Oracle:
             page.content == "r"
             and not page.victim
             and page.flight is None
-            and (room or self._droppable(page, bool(page.key & C)))
+            and (room or self._droppable(page, bool(page.key & CHANGED)))
             for page in self.pages
         )
 
     def _droppable(self, page: Page, changed: bool) -> bool:
-        if self.kvm:
-            return page.usage == "U"
-        return page.usage in "UV" or (page.usage == "P" and not changed)
+        """Whether an eviction writes nothing."""
+        usage, content = self._evicted(page, changed)
+        return content == "z" or usage == "U"
+
+    def _evicted(self, page: Page, changed: bool) -> tuple[str, str]:
+        return after_eviction(page.usage, changed=changed, kvm=self.kvm)
 
     def run(self, name: str, number: int) -> tuple[int, object] | Flight | None:
         """Do a stage. RESUME that ends: (issuer, outcome). A submission: its flight."""
@@ -348,7 +342,7 @@ class Oracle:
             self.pages[number].victim = "removed"
         elif name == "READ_CHANGE_BIT":
             self.pages[number].victim = "read"
-            self.pages[number].seen_changed = bool(self.pages[number].key & C)
+            self.pages[number].seen_changed = bool(self.pages[number].key & CHANGED)
         elif name == "COMMIT":
             self._commit(self.pages[number])
         else:
@@ -371,11 +365,10 @@ class Oracle:
 
     def _commit(self, page: Page) -> None:
         page.victim = ""
+        usage, content = self._evicted(page, page.seen_changed)
         if self._droppable(page, page.seen_changed):
-            page.content = "p" if self.kvm else "z"
-            if page.usage == "P":
-                page.usage = "V"
-            page.key &= ~(R | C)
+            page.usage, page.content = usage, content
+            page.key &= ~(REFERENCED | CHANGED)
             page.data = ZEROES
             self.frames_free += 1
             return
@@ -385,8 +378,7 @@ class Oracle:
         if self.slots_free == 0:
             return
         self.slots_free -= 1
-        if not self.kvm and page.usage == "P":
-            page.usage = "S"
+        page.usage = usage
         page.flight = Flight(page, Copy(page.data), out=True)
 
     def finish(self, flight: Flight, ok: bool) -> None:
