@@ -8,23 +8,16 @@ Rules:
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Final
 
-from race_explorer.engine import DivergedError, Path, Run, Touch, World, dependent
+from race_explorer.engine import DivergedError, Path, Touch, World, dependent
+from race_explorer.report import End, OnProgress
+from race_explorer.report import Report as Report
+from race_explorer.strategies.strategy import Kind
 
-
-@dataclass(slots=True)
-class Report:
-    """What a search has found. exhausted: no schedule is left."""
-
-    schedules: int = 0
-    pruned: int = 0  # abandoned: what is left differs from a schedule tried by order alone
-    steps: int = 0
-    exhausted: bool = False
-    counterexample: Run | None = None
-    reached: Counter[str] = field(default_factory=Counter)
+NAME: Final = "exhaustive"
 
 
 @dataclass(slots=True)
@@ -52,27 +45,31 @@ def explore(
     schedules_max: int,
     sleep_sets: bool = True,
     stop_at_first: bool = True,
+    on_progress: OnProgress | None = None,
 ) -> Report:
-    """Depth-first search of all schedules, at most `schedules_max` of them."""
-    report, stack = Report(), list[_Node]()
+    """Depth-first search of all schedules, at most `schedules_max` of them, pruned ones included.
+
+    on_progress: as for `campaign.search`.
+    """
+    report, stack = Report(NAME, budget=schedules_max), list[_Node]()
     while report.schedules + report.pruned < schedules_max:
         path, complete = _descend(build(), stack, sleep_sets=sleep_sets)
-        report.steps += len(path.steps)
-        if not complete:
-            report.pruned += 1
+        if complete:
+            report.add(path.record(), Kind(NAME))
         else:
-            report.schedules += 1
-            run = path.record()
-            report.reached.update(run.reached)
-            if run.violations and report.counterexample is None:
-                report.counterexample = run
-                if stop_at_first:
-                    return report
+            report.pruned += 1
+            report.steps += len(path.steps)
+        if stop_at_first and report.counterexample is not None:
+            report.end = End.COUNTEREXAMPLE
+            return report
         del stack[len(path.taken) :]
         while stack and not stack[-1].advance(path.taken[len(stack) - 1]):
             stack.pop()
         if not stack:
-            report.exhausted = True
+            report.end = End.EXHAUSTED
+            return report
+        if on_progress is not None and not on_progress(report):
+            report.end = End.CALLER
             return report
     return report
 
