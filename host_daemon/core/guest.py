@@ -12,11 +12,9 @@ from numpy.typing import NDArray
 from host_daemon.core.config import GuestSpec
 from host_daemon.core.effects import Stage
 from host_daemon.core.tables import MODE_TABLES, UNBACKED, ModeTables
-from shared.arch import CONTENT_MASK, NOT_DEFINED, ORC_MAX, RAISES_ADDRESSING, Event, Orc, Usage
+from shared.arch import CONTENT_MASK, NOT_DEFINED, ORC_MAX, RAISES_ADDRESSING, Event, Usage
 from shared.commands import Command, DiscardFault
 
-UNCOUNTED_MAX: Final = 1 << 18
-"""Elements of arrays that may wait to be counted."""
 RELEASE_ENTRY_SIZE: Final = 3
 """Numbers of one entry of a release list: pfn, slot, and the slot's generation."""
 
@@ -93,8 +91,7 @@ class Guest:
     states: state and flags (see `tables`); keys: storage keys; location: the frame if the
     page is resident, otherwise the slot that it holds, or 0. `*_view` are the same bytes
     for many pages at a time. moves: the pages in reclaim or in transit. releases: by vCPU,
-    RELEASE_ENTRY_SIZE numbers an entry. uncounted: the orcs of arrays, put by until somebody
-    asks for the counters, because many are counted at the price of few.
+    RELEASE_ENTRY_SIZE numbers an entry.
     """
 
     __slots__ = (
@@ -117,7 +114,6 @@ class Guest:
         "states_view",
         "statistics",
         "tables",
-        "uncounted",
         "vcpu_count",
     )
 
@@ -151,27 +147,11 @@ class Guest:
         self.fault_count = 0  # the number of the latest fault
         self.delivered = 0  # the number of the latest fault that was delivered
         self.statistics = Statistics()
-        self.uncounted = bytearray()
 
     @property
     def issuer_count(self) -> int:
         """vCPUs first, then devices."""
         return self.vcpu_count + self.device_count
-
-    def count_later(self, orcs: NDArray[np.uint8]) -> None:
-        """An array has executed; orcs that do not exist are not counted."""
-        self.uncounted += orcs.data
-        if len(self.uncounted) > UNCOUNTED_MAX:
-            self.counted()
-
-    def counted(self) -> Statistics:
-        """The counters, up to date."""
-        if self.uncounted:
-            orcs = np.frombuffer(self.uncounted, np.uint8)
-            for orc in Orc:
-                self.statistics.essa[orc] += int(np.count_nonzero(orcs == orc))
-            self.uncounted = bytearray()
-        return self.statistics
 
 
 def _access_row(row: bytes, spec: GuestSpec) -> bytes:

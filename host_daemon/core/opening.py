@@ -44,7 +44,7 @@ def close_guest(machine: Machine, guest: Guest) -> None:
     del machine.guests[guest.number]
     kinds.forget(machine, guest)
     machine.reserved -= guest.page_count
-    machine.closed.add(guest.counted())
+    machine.closed.add(guest.statistics)
     for stage in [stage for stage in machine.pending if stage.guest_id == guest.number]:
         del machine.pending[stage]
     for key in [key for key in machine.parked if key[0] == guest.number]:

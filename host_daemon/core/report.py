@@ -125,7 +125,7 @@ def guest_statistics(machine: Machine, guest: Guest) -> GuestStatistics:
     frames = machine.frames
     owned = (frames.guest_view == guest.number) & (frames.kinds_view != FrameKind.FREE)
     return GuestStatistics(
-        paging=_paging(guest.counted()),
+        paging=_paging(guest.statistics),
         parked=sum(1 for guest_id, _ in machine.parked if guest_id == guest.number),
         faults_open=len(guest.faults),
         release_entries=release.entry_count(guest),
@@ -138,7 +138,7 @@ def host_statistics(machine: Machine) -> HostStatistics:
     total = Statistics()
     total.add(machine.closed)
     for guest in machine.guests.values():
-        total.add(guest.counted())
+        total.add(guest.statistics)
     frames = machine.frames
     waiting = waiting_count(machine)
     busy = frames.busy_count or any(not t.frame for t in machine.operations.values())

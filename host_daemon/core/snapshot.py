@@ -96,7 +96,7 @@ def _guest_data(guest: Guest) -> dict[str, Any]:
         "faults": [[f.number, f.vcpu, f.address] for f in guest.faults.values()],
         "fault_count": guest.fault_count,
         "delivered": guest.delivered,
-        "statistics": asdict(guest.counted()),
+        "statistics": asdict(guest.statistics),
     }
 
 

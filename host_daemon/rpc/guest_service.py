@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from host_daemon.core.config import GuestSpec
-from host_daemon.rpc.begun import Begun
 from host_daemon.rpc.sessions import GuestSession
 from host_daemon.rpc.shell import HostShell
 from host_daemon.rpc.streams import FaultStream, OutcomeStream
@@ -120,12 +119,8 @@ class EssaServicer(essa_pb2_grpc.EssaServiceServicer):
     async def Execute(self, _requests: Any, context: Any) -> None:
         """Take in envelopes and answer; each is one turn of the loop, decoded to executed."""
         stream: OutcomeStream | None = None
-        reading = Begun(context.read())
         try:
-            while isinstance(request := decoded(await reading), pb.ExecuteRequest):
-                # The next one arrives while this one is executed: long ones do not fit into
-                # the transport's window, and come in full only to who is reading.
-                reading = Begun(context.read())
+            while isinstance(request := decoded(await context.read()), pb.ExecuteRequest):
                 if stream is None:
                     stream = OutcomeStream(self._session(request.session), context)
                 elif request.HasField("session"):
@@ -141,7 +136,6 @@ class EssaServicer(essa_pb2_grpc.EssaServiceServicer):
                 raise
             raise self._why_ended() from None
         finally:
-            reading.cancel()
             if stream is not None:
                 await stream.close()
 
