@@ -20,7 +20,7 @@ from guest_agent.kernel.lru import LruKind
 from guest_agent.kernel.page import Page, PG_discarded, reads, writes
 from guest_agent.kernel.page_alloc import alloc_page, put_page
 from guest_agent.kernel.rmap import ptep_clear_flush
-from race_explorer.scenarios.pieces import new_world, touch_through
+from race_explorer.scenarios.pieces import allocate, new_world, touch_through
 from race_explorer.scenarios.scenario import Protections, Scenario
 from race_explorer.world import SimWorld
 from shared.arch import Orc
@@ -51,7 +51,7 @@ def build(protections: Protections) -> SimWorld:
 
     async def reclaim_and_reuse(cpu: Cpu) -> None:
         for _ in range(await kernel.grace.reclaim(cpu)):
-            if await alloc_page(cpu) is page:
+            if await allocate(world, cpu) is page:
                 world.mark("page reused")
 
     async def answer_and_touch(cpu: Cpu) -> None:

@@ -16,7 +16,7 @@ from guest_agent.kernel.cpu import Cpu
 from guest_agent.kernel.filemap import kernel_load
 from guest_agent.kernel.page_cache import find_get_page
 from guest_agent.kernel.syscalls import sys_mmap, sys_mprotect, user_load
-from race_explorer.scenarios.pieces import new_world
+from race_explorer.scenarios.pieces import give_back, new_world
 from race_explorer.scenarios.scenario import Protections, Scenario
 from race_explorer.world import SimWorld
 
@@ -44,6 +44,7 @@ def build(protections: Protections) -> SimWorld:
 
     world.prepare(prepare())
     page = file.pages[0]
+    give_back(world, page)
     world.evictions.append(page.pfn)
     world.run_vcpu(0, protect)
     world.run_vcpu(1, read)

@@ -22,7 +22,7 @@ from guest_agent.kernel.page import PG_dirty
 from guest_agent.kernel.page_cache import find_lock_page
 from guest_agent.kernel.page_lock import unlock_page
 from guest_agent.kernel.syscalls import sys_mmap, user_load, user_store
-from race_explorer.scenarios.pieces import new_world
+from race_explorer.scenarios.pieces import give_back, new_world
 from race_explorer.scenarios.scenario import Protections, Scenario
 from race_explorer.world import SimWorld
 
@@ -59,6 +59,7 @@ def build(protections: Protections) -> SimWorld:
 
     world.prepare(prepare())
     page = file.pages[0]
+    give_back(world, page)
     world.run_vcpu(1, write)
     world.run_vcpu(0, sync)
     return world

@@ -15,7 +15,7 @@ from guest_agent.kernel.page_cache import find_get_page
 from guest_agent.kernel.page_hva import make_volatile
 from guest_agent.kernel.rmap import page_remove_rmap, ptep_clear_flush
 from guest_agent.kernel.syscalls import sys_mmap, user_load
-from race_explorer.scenarios.pieces import new_world
+from race_explorer.scenarios.pieces import give_back, new_world
 from race_explorer.scenarios.scenario import Protections, Scenario
 from race_explorer.world import SimWorld
 
@@ -49,6 +49,7 @@ def build(protections: Protections) -> SimWorld:
 
     world.prepare(prepare())
     page = file.pages[0]
+    give_back(world, page)
     world.evictions.append(page.pfn)
     world.run_vcpu(0, offer)
     world.run_vcpu(1, use)

@@ -11,9 +11,14 @@ at once (R17).
 from __future__ import annotations
 
 from guest_agent.kernel.cpu import Cpu
-from guest_agent.kernel.page_alloc import alloc_page
 from guest_agent.kernel.page_cache import find_get_page
-from race_explorer.scenarios.pieces import map_and_discard, new_world, run_alone, touch_once
+from race_explorer.scenarios.pieces import (
+    allocate,
+    map_and_discard,
+    new_world,
+    run_alone,
+    touch_once,
+)
 from race_explorer.scenarios.scenario import Protections, Scenario
 from race_explorer.world import SimWorld
 
@@ -33,7 +38,7 @@ def build(protections: Protections) -> SimWorld:
 
     async def reuse(cpu: Cpu) -> None:
         await kernel.grace.reclaim(cpu)
-        if await alloc_page(cpu) is discarded:
+        if await allocate(world, cpu) is discarded:
             world.mark("reused")
 
     discarded = map_and_discard(world, mm, file)

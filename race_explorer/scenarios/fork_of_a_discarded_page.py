@@ -15,7 +15,7 @@ from guest_agent.kernel.cpu import Cpu
 from guest_agent.kernel.discard import discard_page
 from guest_agent.kernel.fork import copy_one_pte
 from guest_agent.kernel.syscalls import sys_fork, sys_mmap, user_load, user_store
-from race_explorer.scenarios.pieces import new_world
+from race_explorer.scenarios.pieces import give_back, new_world
 from race_explorer.scenarios.scenario import Protections, Scenario
 from race_explorer.world import SimWorld
 
@@ -56,6 +56,7 @@ def build(protections: Protections) -> SimWorld:
 
     world.prepare(prepare())
     page = file.pages[0]
+    give_back(world, page)
     world.evict_now(page.pfn)
     world.run_vcpu(0, copy)
     world.run_vcpu(1, discard)

@@ -11,8 +11,7 @@ its fault counts as disabled.
 from __future__ import annotations
 
 from guest_agent.kernel.cpu import Cpu
-from guest_agent.kernel.page_alloc import alloc_page
-from race_explorer.scenarios.pieces import map_and_discard, new_world, touch_once
+from race_explorer.scenarios.pieces import allocate, map_and_discard, new_world, touch_once
 from race_explorer.scenarios.scenario import Protections, Scenario
 from race_explorer.world import SimWorld
 
@@ -31,7 +30,7 @@ def build(protections: Protections) -> SimWorld:
         await touch(cpu)
         world.mark("the other fault is pending", lambda: bool(kernel.cpus[1].irq_off))
         await kernel.grace.reclaim(cpu)
-        if await alloc_page(cpu) is discarded:
+        if await allocate(world, cpu) is discarded:
             world.mark("page reused")
 
     discarded = map_and_discard(world, mm, file)

@@ -22,7 +22,7 @@ from guest_agent.kernel.page_cache import find_get_page
 from guest_agent.kernel.page_hva import check_write, make_volatile
 from guest_agent.kernel.rmap import page_add_rmap
 from guest_agent.kernel.syscalls import sys_mmap, sys_read
-from race_explorer.scenarios.pieces import new_world, run_alone
+from race_explorer.scenarios.pieces import give_back, new_world, run_alone
 from race_explorer.scenarios.scenario import Protections, Scenario
 from race_explorer.world import SimWorld
 
@@ -53,6 +53,7 @@ def build(protections: Protections) -> SimWorld:
         if await find_get_page(cpu, file, 0) is None:
             world.mark("page gone")
             return
+        give_back(world, page)
         await kernel_load(cpu, page, file, 0, tags=1)
         world.mark("page used")
 

@@ -18,7 +18,7 @@ from guest_agent.kernel.discard import discard_page
 from guest_agent.kernel.fault import map_page
 from guest_agent.kernel.page_cache import find_get_page_nodiscard
 from guest_agent.kernel.syscalls import sys_mmap, user_load
-from race_explorer.scenarios.pieces import new_world
+from race_explorer.scenarios.pieces import give_back, new_world
 from race_explorer.scenarios.scenario import Protections, Scenario
 from race_explorer.world import SimWorld
 
@@ -52,6 +52,7 @@ def build(protections: Protections) -> SimWorld:
 
     world.prepare(prepare())
     page = file.pages[0]
+    give_back(world, page)
     world.evict_now(page.pfn)
     world.run_vcpu(0, fault)
     world.run_vcpu(1, discard)

@@ -16,6 +16,7 @@ from guest_agent.kernel.kernel import KernelConfig
 from guest_agent.kernel.page_cache import find_get_page
 from guest_agent.kernel.syscalls import sys_read
 from race_explorer.network import RepeatingWorld
+from race_explorer.scenarios.pieces import give_back
 from race_explorer.scenarios.scenario import Protections, Scenario
 from race_explorer.world import SimWorld
 from shared.arch import Orc
@@ -45,6 +46,7 @@ def build(protections: Protections) -> SimWorld:
         if await find_get_page(cpu, file, 0) is None:
             world.mark("page gone")
             return
+        give_back(world, page)
         await kernel_load(cpu, page, file, 0, tags=1)
         world.mark("page used")
 

@@ -10,6 +10,7 @@ from guest_agent.kernel.discard import discard_page, end_translation, storage_ac
 from guest_agent.kernel.kernel import Kernel, KernelConfig
 from guest_agent.kernel.mm import Mm, Pte
 from guest_agent.kernel.page import Mapping, Page, writes
+from guest_agent.kernel.page_alloc import alloc_page, put_page
 from guest_agent.kernel.page_cache import find_get_page_nodiscard
 from guest_agent.kernel.syscalls import sys_fork, sys_mmap, sys_read, user_load, user_store
 from guest_agent.kernel.vmscan import try_to_free_pages
@@ -49,6 +50,26 @@ def run_alone(world: SimWorld, actor: str, until: Callable[[], bool] = lambda: F
     """Before the race begins one actor goes on by itself: until then, or as far as it can."""
     while option := next((o for o in world.options() if o.name == actor and not until()), None):
         option.run()
+
+
+def give_back(world: SimWorld, *pages: Page) -> None:
+    """References that programs keep go back when all is over, and before everything is checked."""
+    before = world.closing
+
+    async def close(cpu: Cpu) -> None:
+        if before is not None:
+            await before(cpu)
+        for page in pages:
+            await put_page(cpu, page)
+
+    world.closing = close
+
+
+async def allocate(world: SimWorld, cpu: Cpu) -> Page:
+    """A page for a program that does nothing with it."""
+    page = await alloc_page(cpu)
+    give_back(world, page)
+    return page
 
 
 async def touch_once(cpu: Cpu, mm: Mm) -> bool:

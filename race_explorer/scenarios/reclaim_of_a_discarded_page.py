@@ -12,6 +12,7 @@ from __future__ import annotations
 from guest_agent.kernel.cpu import Cpu
 from guest_agent.kernel.discard import discard_page, get_page_if_present
 from guest_agent.kernel.page import PG_referenced
+from guest_agent.kernel.page_alloc import put_page
 from guest_agent.kernel.syscalls import sys_read
 from guest_agent.kernel.vmscan import Verdict, shrink_page
 from race_explorer.scenarios.pieces import new_world
@@ -24,6 +25,7 @@ def build(protections: Protections) -> SimWorld:
     world = new_world(protections, vcpu_count=2)
     kernel = world.kernel
     file = kernel.open_file(1, disk=1, first_block=0)
+    freed: list[bool] = []
 
     async def prepare() -> None:
         cpu = kernel.cpus[0]
@@ -34,7 +36,12 @@ def build(protections: Protections) -> SimWorld:
 
     async def reclaim(cpu: Cpu) -> None:
         verdict = await shrink_page(cpu, page, may_swap=True)
-        world.mark("reclaimed" if verdict is Verdict.FREED else "left to the discarder")
+        freed.append(verdict is Verdict.FREED)
+        world.mark("reclaimed" if freed[0] else "left to the discarder")
+
+    async def go_on_reclaiming(cpu: Cpu) -> None:
+        await (kernel.lru.forget if freed[0] else kernel.lru.put_back)(cpu, page)
+        await put_page(cpu, page)
 
     async def discard(cpu: Cpu) -> None:
         assert await get_page_if_present(cpu, page)  # vcpu 0 still has its reference
@@ -42,6 +49,7 @@ def build(protections: Protections) -> SimWorld:
         await cpu.put_page_testzero(page)
 
     world.prepare(prepare())
+    world.closing = go_on_reclaiming
     page = file.pages[0]
     world.evict_now(page.pfn)
     world.run_vcpu(0, reclaim)

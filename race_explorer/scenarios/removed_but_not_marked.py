@@ -13,8 +13,13 @@ vcpu 0 starts where it has taken the page out of the cache.
 from __future__ import annotations
 
 from guest_agent.kernel.cpu import Cpu
-from guest_agent.kernel.page_alloc import alloc_page
-from race_explorer.scenarios.pieces import map_and_discard, new_world, run_alone, touch_once
+from race_explorer.scenarios.pieces import (
+    allocate,
+    map_and_discard,
+    new_world,
+    run_alone,
+    touch_once,
+)
 from race_explorer.scenarios.scenario import Protections, Scenario
 from race_explorer.world import SimWorld
 
@@ -33,7 +38,7 @@ def build(protections: Protections) -> SimWorld:
         if await kernel.shrink_cache(cpu):
             world.mark("reclaimed")
         await kernel.grace.reclaim(cpu)
-        if await alloc_page(cpu) is discarded:
+        if await allocate(world, cpu) is discarded:
             world.mark("reused")
 
     discarded = map_and_discard(world, mm, file)

@@ -11,7 +11,7 @@ from guest_agent.kernel.content import TAGS_PER_PAGE, tag
 from guest_agent.kernel.cpu import Cpu
 from guest_agent.kernel.oops import kernel_access
 from guest_agent.kernel.page import Page
-from guest_agent.kernel.page_alloc import put_page, reserve_page
+from guest_agent.kernel.page_alloc import put_page, release_reserved_page, reserve_page
 from race_explorer.scenarios.pieces import new_world
 from race_explorer.scenarios.scenario import Protections, Scenario
 from race_explorer.world import SimWorld
@@ -43,7 +43,11 @@ def build(protections: Protections) -> SimWorld:
         assert found == LoadOutcome(DRIVERS, TAGS_PER_PAGE), "a driver's page has lost its content"
         world.mark("used")
 
+    async def release(cpu: Cpu) -> None:
+        await release_reserved_page(cpu, reserved[0])
+
     world.prepare(prepare())
+    world.closing = release
     world.evictions.append(reserved[0].pfn)
     world.run_vcpu(0, put_and_use)
     return world

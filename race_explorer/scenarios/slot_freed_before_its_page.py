@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from guest_agent.kernel.cpu import Cpu
 from guest_agent.kernel.page import Page
-from guest_agent.kernel.swap_cache import get_swap_page
+from guest_agent.kernel.swap_cache import get_swap_page, swap_free
 from guest_agent.kernel.syscalls import sys_munmap
 from race_explorer.scenarios.pieces import new_world, share_and_swap
 from race_explorer.scenarios.scenario import Protections, Scenario
@@ -25,13 +25,14 @@ def build(protections: Protections) -> SimWorld:
     kernel = world.kernel
     mm = kernel.new_mm()
     shared: list[Page] = []
+    others: list[int] = []
 
     async def prepare() -> None:
         await kernel.boot(kernel.cpus[0])
         _, page = await share_and_swap(kernel.cpus[0], mm)
         shared.append(page)
         while not kernel.swap.full():
-            await get_swap_page(kernel.cpus[0])
+            others.append(await get_swap_page(kernel.cpus[0]))
 
     async def unmap(cpu: Cpu) -> None:
         (vma,) = mm.vmas
@@ -39,7 +40,12 @@ def build(protections: Protections) -> SimWorld:
         world.mark("slot kept", lambda: bool(kernel.swap.pages))
         world.mark("slot freed", lambda: not kernel.swap.pages)
 
+    async def free_the_others(cpu: Cpu) -> None:
+        for slot in others:
+            await swap_free(cpu, slot)
+
     world.prepare(prepare())
+    world.closing = free_the_others
     world.evictions.append(shared[0].pfn)
     world.run_vcpu(0, unmap)
     return world

@@ -21,7 +21,7 @@ from guest_agent.kernel.page_hva import check_write
 from guest_agent.kernel.rmap import page_add_rmap
 from guest_agent.kernel.syscalls import sys_mmap
 from guest_agent.kernel.uaccess import store_through_pte, translate
-from race_explorer.scenarios.pieces import new_world, run_alone
+from race_explorer.scenarios.pieces import give_back, new_world, run_alone
 from race_explorer.scenarios.scenario import Protections, Scenario
 from race_explorer.world import SimWorld
 
@@ -48,6 +48,7 @@ def build(protections: Protections) -> SimWorld:
         (vma,) = mm.vmas
         if not await cpu.read_flags(page) & PG_uptodate:
             world.mark("not up to date yet")
+            give_back(world, page)
             return
         if page.flags & PG_locked:
             world.mark("up to date and still locked")

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from guest_agent.kernel.cpu import Cpu
 from guest_agent.kernel.page import Page
-from guest_agent.kernel.page_alloc import alloc_page, put_page
+from guest_agent.kernel.page_alloc import put_page
 from guest_agent.kernel.page_cache import find_get_page
 from guest_agent.kernel.syscalls import sys_read, sys_truncate
-from race_explorer.scenarios.pieces import new_world
+from race_explorer.scenarios.pieces import allocate, new_world
 from race_explorer.scenarios.scenario import Protections, Scenario
 from race_explorer.world import SimWorld
 
@@ -42,7 +42,7 @@ def build(protections: Protections) -> SimWorld:
 
     async def put_and_allocate(cpu: Cpu) -> None:
         await put_page(cpu, page)
-        if await alloc_page(cpu) is page:
+        if await allocate(world, cpu) is page:
             world.mark("reused")
 
     world.prepare(prepare())

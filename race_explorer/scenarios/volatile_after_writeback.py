@@ -11,13 +11,13 @@ from __future__ import annotations
 
 from guest_agent.kernel.cpu import Cpu
 from guest_agent.kernel.page import PG_locked, PG_writeback
-from guest_agent.kernel.page_alloc import alloc_page, put_page
+from guest_agent.kernel.page_alloc import put_page
 from guest_agent.kernel.page_cache import find_lock_page
 from guest_agent.kernel.page_lock import lock_page, unlock_page
 from guest_agent.kernel.syscalls import sys_write
 from guest_agent.kernel.truncate import truncate_complete_page
 from guest_agent.kernel.writeback import wait_on_page_writeback, write_page
-from race_explorer.scenarios.pieces import new_world, run_alone
+from race_explorer.scenarios.pieces import allocate, new_world, run_alone
 from race_explorer.scenarios.scenario import Protections, Scenario
 from race_explorer.world import SimWorld
 
@@ -45,7 +45,7 @@ def build(protections: Protections) -> SimWorld:
         await truncate_complete_page(cpu, file, page)
         await unlock_page(cpu, page)
         await put_page(cpu, page)
-        if await alloc_page(cpu) is page:
+        if await allocate(world, cpu) is page:
             world.mark("reused")
 
     world.prepare(prepare())
