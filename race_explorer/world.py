@@ -106,8 +106,13 @@ class SimWorld:
                     self._answer(vcpu, outcome)
         self._pump()
         if issuer not in self.replies:
-            parked = self._issuers_part(issuer, command)
-            await stand(Step("parked", lambda: parked, lambda: issuer in self.replies))
+            await stand(
+                Step(
+                    "parked",
+                    lambda: self._issuers_part(issuer, command),
+                    lambda: issuer in self.replies,
+                )
+            )
         outcome = self.replies.pop(issuer)
         self.answered = outcome
         return outcome
@@ -420,7 +425,7 @@ def _completing(request: DiskRequest) -> tuple[Access, ...]:
     if check is None:
         return (raised,)
     durable = request.write and request.disk != DMA_DISK
-    return (raised, writes(*check.resource)) if durable else (raised, *check.accesses())
+    return (raised, *check.accesses(), *((writes(*check.resource),) if durable else ()))
 
 
 class _NoChoices:

@@ -219,19 +219,19 @@ class CallFunction(_NoTicks):
 
     async def reclaim(self, cpu: Cpu) -> int:
         """shrink_discards: splice the list, call every other vCPU, free the pages."""
-        pages = await self._splice(cpu)
-        if not pages and any(vec.count for vec in self._pagevecs):
+        pages, more = await self._splice(cpu)
+        if not pages and more:
             await cpu.kernel.smp_call_function(cpu, self._drain)
-            pages = await self._splice(cpu)
+            pages, _ = await self._splice(cpu)
         if not pages:
             return 0
         await cpu.kernel.smp_call_function(cpu)
         return await self.free(cpu, pages)
 
-    async def _splice(self, cpu: Cpu) -> list[Page]:
-        """Take what is on the list and in the vCPU's own pagevec. One step.
+    async def _splice(self, cpu: Cpu) -> tuple[list[Page], bool]:
+        """Take what is on the list and in the vCPU's own pagevec; and whether others have any.
 
-        Three with the lock held and interrupts enabled, as the series has it.
+        One step. Three with the lock held and interrupts enabled, as the series has it.
         """
         if not cpu.kernel.guards.discard_list_irq_safe:
             await cpu.spin_lock(self._lock, "discard_list_lock")
@@ -242,9 +242,10 @@ class CallFunction(_NoTicks):
         pages, self._list = self._list + own.pages(), []
         own.count = 0
         self.unfreed += len(pages)
+        more = any(vec.count for vec in self._pagevecs)
         if not cpu.kernel.guards.discard_list_irq_safe:
             await cpu.spin_unlock(self._lock, "discard_list_unlock")
-        return pages
+        return pages, more
 
 
 class OnEachCpu(_NoTicks):
@@ -357,7 +358,7 @@ class SignOff(_List):
         no pte any more, so we cannot have faulted on one of them since.
         """
         depth = cpu.local_irq_save()
-        await cpu.point("nohz.clear", writes("nohz"))
+        await cpu.point("nohz.clear", writes("nohz"), writes("irq", cpu.number))
         self._idle &= ~(1 << cpu.number)
         cpu.local_irq_restore(depth)
 

@@ -226,8 +226,10 @@ async def alloc_compound(cpu: Cpu, order: int) -> Page | None:
         if page.count != (page is head) or page.mapcount or page.flags:
             raise KernelBug(f"bad page from the free list: {page.describe()}")
         page.flags |= PG_compound
-        page.head = None if page is head else head
-    head.index = order
+        if page is head:
+            page.index = order
+        else:
+            page.head = head
     return head
 
 
@@ -242,6 +244,7 @@ async def _free_compound(cpu: Cpu, head: Page) -> None:
     so none may become a page of its own before the others (R18).
     """
     kernel = cpu.kernel
+    await cpu.point("page.order", reads("mapping", head.pfn))
     pages = kernel.mem_map[head.pfn : head.pfn + (1 << head.index)]
     for page in pages:
         await cpu.point("page.free_check", *_whole_page(page))

@@ -122,13 +122,14 @@ async def filemap_fdatawrite_range(
     """Start the writeback of the pages that have the dirty tag."""
     while last is None or first < last:
         pages = await find_get_pages_tag(cpu, mapping, first, PAGEVEC_SIZE)
+        if not pages:
+            break
+        # While its reference is held: afterwards the page may be another one of the file.
+        first = pages[-1].index + 1
         for page in pages:
             if last is None or page.index < last:
                 await _write_if_ours(cpu, mapping, page)
             await put_page(cpu, page)
-        if not pages:
-            break
-        first = pages[-1].index + 1
 
 
 async def _write_if_ours(cpu: Cpu, mapping: Mapping, page: Page) -> None:

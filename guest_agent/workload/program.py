@@ -26,7 +26,7 @@ from guest_agent.kernel import syscalls
 from guest_agent.kernel.cpu import Cpu
 from guest_agent.kernel.kernel import Kernel
 from guest_agent.kernel.mm import Mm, Vma
-from guest_agent.kernel.page import Mapping
+from guest_agent.kernel.page import Mapping, reads
 from guest_agent.workload.operations import ON_AREAS, Kind, Memory, Operation, Shape
 
 DISK: Final = 1
@@ -274,6 +274,7 @@ class Machine:
         self._leaving += 1
         mm = await syscalls.sys_fork(cpu, process.mm)
         self._leaving -= 1
+        await cpu.point("program.areas", reads("vma", mm.number))
         areas = [_Area(vma, vma.mapping is None or not vma.shared) for vma in mm.vmas]
         child = _Process(mm, areas, sum(area.pages for area in areas if area.private))
         self._private += child.private - pages
