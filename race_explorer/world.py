@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from guest_agent.kernel.block import complete, transfer
-from guest_agent.kernel.content import DMA_DISK, TAGS_PER_PAGE, parse_tag
+from guest_agent.kernel.content import TAGS_PER_PAGE, parse_tag
 from guest_agent.kernel.cpu import Cpu, KernelBug
 from guest_agent.kernel.kernel import Kernel, KernelConfig
 from guest_agent.kernel.page import reads, writes
@@ -31,13 +31,12 @@ from host_daemon.core.effects import (
     StageKind,
 )
 from host_daemon.core.host import Host
-from host_daemon.core.tables import IN_RECLAIM
+from race_explorer import touching
 from race_explorer.actors import Actor, SimSchedule, Step, always, stand
-from race_explorer.engine import ANY, Option
+from race_explorer.engine import Option
 from race_explorer.naming import command_label
 from race_explorer.store import MemoryStore
-from shared.arch import KEY_REFERENCED, USAGE_MASK
-from shared.commands import Command, Essa, EssaArray, FaultPending, Iske, Load, Outcome
+from shared.commands import Command, FaultPending, Outcome
 from shared.session.guards import LinkGuards
 from shared.session.guest_end import GuestEnd
 from shared.session.host_end import HostEnd, Reception
@@ -45,7 +44,6 @@ from shared.session.host_end import HostEnd, Reception
 DEVICES = 32
 """More than a small guest can have transfers under way; which of them it is makes no difference."""
 SETTLE_STEPS_MAX = 20_000
-_BLOCK_BITS = 40
 GUEST = 1
 
 
@@ -109,7 +107,7 @@ class SimWorld:
             await stand(
                 Step(
                     "parked",
-                    lambda: self._issuers_part(issuer, command),
+                    lambda: self._issuers_part(issuer),
                     lambda: issuer in self.replies,
                 )
             )
@@ -132,20 +130,8 @@ class SimWorld:
 
     def _touched(self, issuer: int, command: Command) -> tuple[Access, ...]:
         """What executing a command touches, and going on with its outcome."""
-        return (*self._hosts_part(issuer, command), *self._issuers_part(issuer, command))
-
-    def _hosts_part(self, issuer: int, command: Command) -> tuple[Access, ...]:
-        """The page, as a whole; frames and slots, unless it is in its frame; a discard fault."""
-        if isinstance(command, EssaArray):
-            return (writes("host", ANY), writes("frames"))
-        pfn, byte = command.pfn, self.host.state_byte(GUEST, command.pfn)
-        if type(command) is Iske or (isinstance(command, Essa) and command.orc == 0):
-            return (reads("host", pfn),)
-        if byte & ~(USAGE_MASK | IN_RECLAIM) == 0:
-            referenced = self.host.storage_key(GUEST, pfn) & KEY_REFERENCED
-            looks = isinstance(command, Load) and referenced
-            return (reads("host", pfn) if looks else writes("host", pfn),)
-        return (writes("host", pfn), writes("frames"), writes("fault", issuer))
+        on_host = touching.executing(self.host, GUEST, issuer, command)
+        return (*on_host, *self._issuers_part(issuer))
 
     def _check(self, issuer: int) -> Check | None:
         """What is to be told when the issuer's command is executed."""
@@ -155,7 +141,7 @@ class SimWorld:
         # What is read from a disk is read before the command.
         return request.check if request.write or request.content else None
 
-    def _issuers_part(self, issuer: int, command: Command) -> tuple[Access, ...]:
+    def _issuers_part(self, issuer: int) -> tuple[Access, ...]:
         """The outcome, and what an oracle makes of it; a device's block, or a vCPU's interrupt.
 
         An interrupt that is pending comes before the next command.
@@ -167,7 +153,7 @@ class SimWorld:
         if issuer >= len(self.kernel.cpus):
             request = self._requests[issuer]
             if request.write:
-                touched.append(writes("disk", request.disk << _BLOCK_BITS | request.block))
+                touched.append(writes("disk", touching.block_of(request)))
         elif not (cpu := self.kernel.cpus[issuer]).irq_off:
             touched.append((writes if cpu.interruptible() else reads)("irq", issuer))
         return tuple(touched)
@@ -196,14 +182,12 @@ class SimWorld:
         self.spawn(f"disk{self._transfers}", self._transfer(request), daemon=True)
 
     async def _transfer(self, request: DiskRequest) -> None:
-        check = request.check
-        block = (reads("disk", request.disk << _BLOCK_BITS | request.block),)
-        await stand(Step("device", lambda: (*block, *(check.accesses() if check else ())), always))
+        await stand(Step("device", lambda: touching.starting(request), always))
         issuer = self._devices_free.pop(0)
         self._requests[issuer] = request
         result = await transfer(self, self.store, issuer, request)
         self._devices_free.append(issuer)
-        await stand(Step("interrupt", lambda: _completing(request), always))
+        await stand(Step("interrupt", lambda: touching.completing(request), always))
         complete(self.kernel, request, result)
 
     # What scenarios do.
@@ -297,26 +281,10 @@ class SimWorld:
     def _stage_option(self, stage: Stage) -> Option:
         kind, _, number = stage
         name = f"host.{kind.name.lower()}.{number}"
-        touched: tuple[Access, ...]
-        if kind is StageKind.DELIVER_FAULT:
-            vcpu = self.faulting[number]
-            touched = (writes("fault", vcpu), writes("irq", vcpu))
-        elif kind in (StageKind.RESUME, StageKind.DRAIN_RELEASE_LIST):
-            touched = (
-                writes("host", ANY),
-                writes("frames"),
-                writes("fault", ANY),
-                writes("reply", ANY),
-            )
-        elif kind is StageKind.COMMIT:
-            touched = (writes("host", number), writes("frames"))
-        else:
-            touched = (writes("host", number),)
+        touched = touching.working(stage, self.faulting.get(number, 0))
         return Option(name, kind.name.lower(), touched, lambda: self._input(self.host.run, stage))
 
     def _paging_option(self, operation: PageOut | PageIn) -> Option:
-        touched = (writes("host", ANY), writes("frames"), writes("reply", ANY))
-
         def run() -> None:
             self._paging.remove(operation)
             key = (operation.slot, operation.generation)
@@ -327,7 +295,7 @@ class SimWorld:
                 self._input(self.host.page_in_done, operation.operation, self._slots.get(key))
 
         what = "page_out" if isinstance(operation, PageOut) else "page_in"
-        return Option(f"paging.{operation.operation}", what, touched, run)
+        return Option(f"paging.{operation.operation}", what, touching.PAGING, run)
 
     def _eviction_option(self, pfn: int) -> Option:
         def run() -> None:
@@ -417,15 +385,6 @@ class SimWorld:
         found |= {"make_stable failed"} if counted.stable_failed else set()
         found |= {"discarded"} if counted.pages_discarded else set()
         return found
-
-
-def _completing(request: DiskRequest) -> tuple[Access, ...]:
-    """What the end of a transfer touches: what was written to a disk is durable then."""
-    raised, check = writes("irq", request.vcpu), request.check
-    if check is None:
-        return (raised,)
-    durable = request.write and request.disk != DMA_DISK
-    return (raised, *check.accesses(), *((writes(*check.resource),) if durable else ()))
 
 
 class _NoChoices:
