@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from guest_agent.kernel.guards import PRESETS
+from race_explorer.hunt.composition import COMPOSED, composed, parse
 from race_explorer.scenarios import SCENARIOS
 from race_explorer.scenarios.scenario import Protections, Scenario
 from race_explorer.world import SimWorld
@@ -23,18 +24,24 @@ FIXED_PRESET: Final = "fixed"
 class Case:
     """scenario: by name. preset: of the guest's guards. without: guards that are off besides.
 
-    dropped: actors that do not take part, by the names that their steps have.
+    dropped: actors that do not take part, by the names that their steps have. workload: of the
+    scenario "composed" alone, and then never empty: what it is composed of.
     """
 
     scenario: str
     preset: str = FIXED_PRESET
     without: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
+    workload: str = ""
 
     def check(self) -> None:
-        """Raise ValueError for a scenario, preset or guard that does not exist."""
-        if self.scenario not in SCENARIOS:
+        """Raise ValueError for a scenario, workload, preset or guard that does not exist."""
+        if self.scenario == COMPOSED:
+            parse(self.workload)
+        elif self.scenario not in SCENARIOS:
             raise ValueError(f"no scenario is called {self.scenario!r}")
+        elif self.workload:
+            raise ValueError(f"{self.scenario} has no workload; only {COMPOSED!r} has one")
         if self.preset not in PRESETS:
             raise ValueError(f"preset is {self.preset!r}; it must be {' or '.join(PRESETS)}")
         try:
@@ -45,6 +52,8 @@ class Case:
     @property
     def definition(self) -> Scenario:
         """The scenario."""
+        if self.scenario == COMPOSED:
+            return composed(parse(self.workload))
         return SCENARIOS[self.scenario]
 
     def protections(self) -> Protections:
@@ -59,5 +68,9 @@ class Case:
 
     def smaller(self) -> Iterator[Case]:
         """The same with one thing less to do, for shrinking; big steps first."""
+        if self.scenario == COMPOSED:
+            for composition in parse(self.workload).smaller():
+                yield replace(self, workload=str(composition))
+            return
         for name in self.build().actors():
             yield replace(self, dropped=(*self.dropped, name))

@@ -1,0 +1,1 @@
+"""Search without the help of a scenario: composed actors under every guard."""
