@@ -11,9 +11,9 @@ from typing import Final
 
 from race_explorer.case import Case
 from race_explorer.checking.checked_world import checked
+from race_explorer.draws import Draws
 from race_explorer.engine import Chooser, Option, run
 
-_MASK: Final = (1 << 64) - 1
 _STAY: Final = 4
 """Of so many steps all but one go on with whoever went last."""
 _FIRST: Final = 8
@@ -48,7 +48,7 @@ def schedule_of(seed: int, schedule: int) -> Chooser:
     """
     if schedule < 2:
         return lambda options: 0 if schedule == 0 else len(options) - 1
-    draw = _Draws(seed << 32 | schedule)
+    draw = Draws(seed, schedule).below
     begin, taken, last = draw(_FIRST << draw(_DOUBLINGS)), 0, ""
 
     def choose(options: Sequence[Option]) -> int:
@@ -66,20 +66,6 @@ def schedule_of(seed: int, schedule: int) -> Chooser:
         return choice
 
     return choose
-
-
-class _Draws:
-    """Numbers that look drawn: SplitMix64."""
-
-    def __init__(self, seed: int) -> None:
-        self._state = seed & _MASK
-
-    def __call__(self, bound: int) -> int:
-        """One below the bound."""
-        self._state = (self._state + 0x9E3779B97F4A7C15) & _MASK
-        mixed = ((self._state ^ self._state >> 30) * 0xBF58476D1CE4E5B9) & _MASK
-        mixed = ((mixed ^ mixed >> 27) * 0x94D049BB133111EB) & _MASK
-        return (mixed ^ mixed >> 31) % bound
 
 
 def _side(name: str) -> str:
