@@ -309,6 +309,12 @@ class Host:
         """One page's storage key."""
         return self._guest(guest_id).keys[pfn]
 
+    def content(self, guest_id: int, pfn: int) -> bytes | None:
+        """A copy of one page's 4 KiB; None if it is not resident."""
+        guest = self._guest(guest_id)
+        resident = guest.states[pfn] & CONTENT_MASK == RESIDENT
+        return self._machine.frames.content(guest.location[pfn]) if resident else None
+
     def page_details(self, guest_id: int, pfn: int) -> report.PageDetails:
         """One page. Raises GuestNotFoundError, InvalidRequestError for a pfn outside."""
         guest = self._guest(guest_id)

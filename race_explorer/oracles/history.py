@@ -63,6 +63,11 @@ class History:
                 yield Answered(number, pfn, answer)
 
 
+def pages_of(command: Command) -> list[int]:
+    """The pages that a command acts on."""
+    return list(_elements(command)) if isinstance(command, EssaArray) else [command.pfn]
+
+
 def _elements(array: EssaArray) -> dict[int, list[int]]:
     """The indexes of an array's elements by page, pages in the order of their first."""
     found: dict[int, list[int]] = {}

@@ -57,15 +57,21 @@ class Search:
     def see(self, look: Callable[[Block], Block | None]) -> bool:
         """Somebody has looked at the block itself; whether anything explains what he saw.
 
-        look: the block as it is known now, or None if it is another than was seen.
+        look: the block as it is known now, or None if it is another than was seen. If nothing
+        explains it, it is as if nobody had looked.
         """
         found: dict[Explanation, None] = {}
         for block, done in self._reachable():
             seen = look(block)
             if seen is not None:
                 found[seen, done] = None
-        self.explanations = found
+        if found:
+            self.explanations = found
         return bool(found)
+
+    def blocks(self) -> Iterator[Block]:
+        """What the block may be now, what its guest was told last coming first."""
+        return (block for block, _ in self._reachable())
 
     def _until(self, number: int) -> Iterator[tuple[Explanation, Answer]]:
         """Every way for a command to take effect: what is then explained, and its answer."""

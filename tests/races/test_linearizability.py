@@ -16,11 +16,15 @@ from itertools import combinations, permutations
 from random import Random
 
 import hypothesis.strategies as st
+import numpy as np
+import pytest
 from hypothesis import given, settings
 
+from race_explorer.oracles.history import Answered, Event, History, Submitted
 from race_explorer.oracles.search import Search
 from race_explorer.oracles.specification import (
     FAULT,
+    LETTERS,
     ZEROES,
     Answer,
     Block,
@@ -31,12 +35,16 @@ from race_explorer.oracles.specification import (
     apply,
     moves,
 )
+from shared.arch import Mode
 from shared.commands import (
     DONE,
     DeviceLoad,
     DeviceStore,
     Essa,
+    EssaArray,
+    EssaArrayOutcome,
     EssaOutcome,
+    FaultPending,
     IoError,
     Iske,
     KeyOutcome,
@@ -48,6 +56,7 @@ from shared.commands import (
     Sske,
     Store,
 )
+from tests.host.world import make_world
 
 OPERATIONS_MAX = 5
 A, B = (bytes([letter]) * 32 for letter in b"AB")
@@ -246,3 +255,115 @@ def test_so_it_does_on_thousands_of_histories_of_both_kinds() -> None:
         verdicts["overlapping"] += any(map(overlap, operations[1:], operations))
     assert min(verdicts.values()) > 400, verdicts
     assert len(verdicts) == 4
+
+
+# One page after the other.
+
+
+def test_an_array_is_a_command_for_each_of_its_pages() -> None:
+    array = EssaArray(np.array([3, 9, 1, 0], np.uint8), np.array([1, 2, 1, 5], np.uint32))
+    history = History()
+    assert list(history.parts(Event(0, array))) == [
+        Submitted(1, 1, Essas((3, 1))),
+        Submitted(1, 2, Essas((9,))),
+        Submitted(1, 5, Essas((0,))),
+    ]
+    told = EssaArrayOutcome(bytes([0x00, 0x86, 0x0C, 0x85]))
+    assert list(history.parts(Event(0, array, told))) == [
+        Answered(1, 1, States((0x00, 0x0C))),
+        Answered(1, 2, States((0x86,))),
+        Answered(1, 5, States((0x85,))),
+    ]
+
+
+def test_the_number_of_a_fault_is_no_part_of_its_answer() -> None:
+    history = History()
+    assert list(history.parts(Event(1, Load(4, 0, 32)))) == [Submitted(1, 4, Load(4, 0, 32))]
+    assert list(history.parts(Event(1, Load(4, 0, 32), FaultPending(7)))) == [Answered(1, 4, FAULT)]
+
+
+def test_an_answer_to_what_was_submitted_before_anybody_listened_is_nothing() -> None:
+    assert list(History().parts(Event(0, Iske(1), KeyOutcome(0)))) == []
+
+
+# Commands that were never answered.
+
+
+@pytest.mark.parametrize("told", [0x00, 0x0C])
+def test_an_open_command_may_or_may_not_have_taken_effect(told: int) -> None:
+    search = Search(Block("S", "r"))
+    search.submit(1, Essa(3, 0))  # nobody hears of it again
+    search.submit(2, Essa(0, 0))
+    assert search.answer(2, EssaOutcome(told))
+
+
+def test_but_not_twice() -> None:
+    search = Search(Block("S", "r"))
+    search.submit(1, Essa(3, 0))
+    for number, call, told, explained in (
+        (2, Essa(0, 0), 0x0C, True),
+        (3, Essa(1, 0), 0x0C, True),
+        (4, Essa(0, 0), 0x0C, False),
+    ):
+        search.submit(number, call)
+        assert search.answer(number, EssaOutcome(told)) is explained
+
+
+def test_what_was_seen_is_known() -> None:
+    """Content that nobody knew is known from when somebody has looked at it."""
+    search = Search(Block("S", "p", data=None))
+    assert search.see(lambda block: replace(block, data=A * 128) if block.name == "Sr" else None)
+    search.submit(1, Load(0, 0, 32))
+    assert not search.answer(1, LoadOutcome(B, 1))
+
+
+# The host that is shipped.
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_whatever_the_host_does_is_explained(seed: int) -> None:
+    """Commands of three issuers, stages and completions in any order, damaged copies included."""
+    random = Random(seed)
+    world = make_world(Mode.SEED, frames=2, slots=3, pages=3, vcpus=2)
+    searches = [Search(Block()) for _ in range(3)]
+    number, open_commands, states = 0, dict[int, tuple[int, int]](), set[str]()
+
+    def answered(issuer: int, outcome: object) -> None:
+        which, pfn = open_commands.pop(issuer)
+        told = FAULT if isinstance(outcome, FaultPending) else outcome
+        assert searches[pfn].answer(which, told)  # type: ignore[arg-type]
+
+    for _ in range(700):
+        issuer, act, stages = random.randrange(3), random.random(), world.host.enabled()
+        if act < 0.5 and issuer not in open_commands:
+            calls = [c for c in CALLS if isinstance(c, DeviceLoad | DeviceStore) == (issuer == 2)]
+            call = random.choice([c for c in calls if not isinstance(c, Essas)])
+            number, pfn = number + 1, random.randrange(3)
+            command = replace(call, pfn=pfn)  # type: ignore[arg-type,type-var]
+            searches[pfn].submit(number, command)
+            open_commands[issuer] = number, pfn
+            outcome = world.execute(command, issuer)
+            if outcome is not None:
+                answered(issuer, outcome)
+        elif act < 0.85 and stages:
+            stage = random.choice(stages)
+            world.run(stage.kind, stage.number)
+        elif act < 0.98 and world.flights:
+            world.land(random.choice(list(world.flights)), ok=random.random() < 0.95)
+        elif stages:
+            world.host.begin_eviction(world.guest, random.randrange(3))
+        for parked in list(world.completed):
+            answered(parked, world.completed.pop(parked))
+        for pfn, search in enumerate(searches):
+            code, key = world.host.state_byte(world.guest, pfn), world.host.storage_key(1, pfn)
+            content = world.host.content(world.guest, pfn)
+            states.add(LETTERS[code & 0xF])
+            assert search.see(
+                lambda block, code=code, key=key, content=content: (  # type: ignore[misc]
+                    block
+                    if (block.code, block.key) == (code & 0xF, key)
+                    and content in (None, block.data)
+                    else None
+                )
+            )
+    assert states >= set(STATES) - {"Uz"}

@@ -112,14 +112,19 @@ class RandomGuest:
         return [f"no end after {STEPS_MAX} steps"]
 
 
-def run(
-    seed: int, guards: Guards = FIXED, shape: Shape | None = None
-) -> tuple[RandomGuest, list[str]]:
-    """One run of a seed to its end: the guest, and what went wrong."""
+def random_guest(seed: int, guards: Guards = FIXED, shape: Shape | None = None) -> RandomGuest:
+    """A guest whose programs are drawn from the seed, before its first step."""
     shape = shape or Shape()
     programs = [
         list(islice(operations(seed, vcpu, shape.weights, shape.program), shape.operations))
         for vcpu in range(shape.vcpus)
     ]
-    guest = RandomGuest(shape, guards, programs, seed)
+    return RandomGuest(shape, guards, programs, seed)
+
+
+def run(
+    seed: int, guards: Guards = FIXED, shape: Shape | None = None
+) -> tuple[RandomGuest, list[str]]:
+    """One run of a seed to its end: the guest, and what went wrong."""
+    guest = random_guest(seed, guards, shape)
     return guest, guest.run()
