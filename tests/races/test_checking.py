@@ -37,6 +37,7 @@ from race_explorer.case import Case
 from race_explorer.checking import CheckedWorld, check_case, checked
 from race_explorer.checking.sampling import schedule_of
 from race_explorer.engine import Option, run
+from race_explorer.hunt.composition import COMPOSED
 from race_explorer.scenarios import SCENARIOS
 from race_explorer.scenarios.pieces import new_world
 from race_explorer.scenarios.scenario import Protections
@@ -285,6 +286,19 @@ def look(case: Case, schedules: int) -> tuple[list[str], set[str]]:
 @pytest.mark.parametrize("name", list(SCENARIOS))
 def test_every_step_declares_what_it_touches_guards_on_or_off(name: str) -> None:
     assert [line for case, schedules in cases_of(name) for line in look(case, schedules)[0]] == []
+
+
+@pytest.mark.parametrize(
+    "workload",
+    [
+        "minor; evict=2; start=store.0 load.1; store.0 msync.0 | munmap.1 | read fsync",
+        "evict=2; start=load.0; readonly.0 writable.0 | store.1 | write",
+        "evict=1; start=store.2; fork.2 | store.2 | reclaim grace",
+        "evict=1; mlock.0 | truncate | dma_in.1 dma_out.0",
+    ],
+)
+def test_programs_put_together_declare_what_they_touch(workload: str) -> None:
+    assert check_case(Case(COMPOSED, workload=workload), SCHEDULES, seed=1) == []
 
 
 @pytest.mark.parametrize("name", list(SCENARIOS))
