@@ -40,7 +40,7 @@ def build(protections: Protections) -> SimWorld:
         world.mark("reclaimed" if freed[0] else "left to the discarder")
 
     async def go_on_reclaiming(cpu: Cpu) -> None:
-        await (kernel.lru.forget if freed[0] else kernel.lru.put_back)(cpu, page)
+        await (kernel.lru.forget if freed == [True] else kernel.lru.put_back)(cpu, page)
         await put_page(cpu, page)
 
     async def discard(cpu: Cpu) -> None:
