@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from essa_cli import races_hunt
 from essa_cli.errors import CliError
 from essa_cli.races_matrix import EPILOG, kill_matrix
 from essa_cli.races_search import searched
@@ -46,6 +47,7 @@ def register(app: typer.Typer) -> None:
         shrink
     )
     races.command("kill-matrix", epilog=EPILOG)(kill_matrix)
+    races_hunt.register(races)
     app.add_typer(races, name="races")
 
 

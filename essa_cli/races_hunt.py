@@ -1,0 +1,153 @@
+"""`essa races hunt`: search without a scenario's help, on all processors."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from typing import Annotated, Any, Final
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from essa_cli.errors import CliError
+from guest_agent.kernel.guards import PRESETS
+from race_explorer.case import FIXED_PRESET, Case
+from race_explorer.hunt.composition import COMPOSED
+from race_explorer.hunt.hunt import SCHEDULES_EACH, Hole, Hunted, closing_guards, hunt
+from race_explorer.shrinking import Shrunk, shrink
+
+RANGE: Final = 10
+"""Compositions that a process takes at a time."""
+SCHEDULES_MAX: Final = 10_000_000
+JOBS_MAX: Final = 64
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to `essa races`."""
+    app.command("hunt", epilog=_EPILOG)(hunt_command)
+
+
+_EPILOG = """Example: essa races hunt --preset seed --schedules 2000
+
+Exit codes: 0 nothing went wrong; 1 something did; 2 bad input."""
+
+
+def hunt_command(
+    preset: Annotated[
+        str,
+        typer.Option(
+            help="Guards: seed is the 2005 series as written, fixed has all corrections.",
+            metavar="|".join(PRESETS),
+        ),
+    ] = FIXED_PRESET,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(help="Switch one guard off; repeatable.", metavar="GUARD"),
+    ] = None,
+    schedules: Annotated[
+        int, typer.Option(help=f"About so many, {SCHEDULES_EACH} for each composition.")
+    ] = 2_000,
+    seed: Annotated[int, typer.Option(help="Of compositions and schedules.")] = 0,
+    jobs: Annotated[int, typer.Option(help="Processes; 0: one for each processor.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> int:
+    """Try composed actors over one page, and cut down what goes wrong.
+
+    Two address spaces that map, store, msync, protect, unmap and fork, system calls, writeback,
+    reclaim, DMA, the host's evictions; with and without the minor-fault patch. What is found is
+    shrunk, and for a preset that lacks guards it is said which of them alone closes the hole.
+    """
+    _bound("--schedules", schedules, 1, SCHEDULES_MAX)
+    _bound("--seed", seed, 0, 1 << 32)
+    _bound("--jobs", jobs, 0, JOBS_MAX)
+    off = tuple(without or ())
+    try:
+        Case(COMPOSED, preset=preset, without=off, workload="read").check()
+    except ValueError as error:
+        raise CliError(str(error)) from None
+    count = -(-schedules // SCHEDULES_EACH)
+    found = _hunt(preset, off, seed, count, jobs or os.cpu_count() or 1)
+    holes = [_told(hole, found.seen[name]) for name, hole in found.holes.items()]
+    if as_json:
+        print(json.dumps(_summary(found, preset, off, seed) | {"holes": holes}, indent=2))
+    else:
+        _print(found, holes, preset)
+    return 1 if holes else 0
+
+
+def _bound(option: str, value: int, low: int, high: int) -> None:
+    if not low <= value <= high:
+        raise CliError(f"{option} is {value}; it must be {low} to {high}")
+
+
+def _hunt(preset: str, off: tuple[str, ...], seed: int, count: int, jobs: int) -> Hunted:
+    """The same whatever the number of processes: ranges are put together in their order."""
+    found = Hunted()
+    columns = (TextColumn("compositions"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with (
+        ProcessPoolExecutor(min(jobs, -(-count // RANGE))) as pool,
+        Progress(*columns, console=Console(file=sys.stderr), transient=True) as progress,
+    ):
+        task = progress.add_task("", total=count)
+        parts = [
+            pool.submit(_range, preset, off, seed, first, min(first + RANGE, count))
+            for first in range(0, count, RANGE)
+        ]
+        for part in parts:
+            found.add(part.result())
+            progress.update(task, completed=found.compositions)
+    return found
+
+
+def _range(preset: str, off: tuple[str, ...], seed: int, first: int, end: int) -> Hunted:
+    return hunt(preset, off, seed=seed, numbers=range(first, end))
+
+
+def _told(hole: Hole, seen: int) -> dict[str, Any]:
+    """Everything that is worth saying of a hole, after cutting it down."""
+    shrunk: Shrunk = shrink(hole.case, hole.run.choices)
+    return {
+        "signature": hole.signature,
+        "violation": shrunk.run.violations[0].partition("\n")[0],
+        "seen": seen,
+        "composition": hole.case.workload,
+        "shrunk": shrunk.case.workload,
+        "deviations": len(shrunk.deviations),
+        "steps": len(shrunk.run.steps),
+        "choices": list(shrunk.run.choices),
+        "closed_by": closing_guards(shrunk.case, hole.signature),
+    }
+
+
+def _summary(found: Hunted, preset: str, off: tuple[str, ...], seed: int) -> dict[str, Any]:
+    return {
+        "preset": preset,
+        "without": list(off),
+        "seed": seed,
+        "compositions": found.compositions,
+        "schedules": found.schedules,
+        "steps": found.steps,
+    }
+
+
+def _print(found: Hunted, holes: list[dict[str, Any]], preset: str) -> None:
+    console = Console()
+    console.print(
+        f"{found.schedules:,} schedules of {found.compositions:,} compositions, "
+        f"{found.steps:,} steps, preset {preset}: "
+        + (f"{len(holes)} ways to go wrong" if holes else "nothing went wrong"),
+        soft_wrap=True,
+    )
+    for hole in holes:
+        table = Table(title=hole["signature"], title_justify="left", show_header=False)
+        table.add_row("seen", f"{hole['seen']:,} compositions")
+        table.add_row("least", hole["shrunk"])
+        table.add_row("", f"{hole['deviations']} deviations, {hole['steps']} steps")
+        table.add_row("violation", hole["violation"])
+        if hole["closed_by"]:
+            table.add_row("closed by", ", ".join(hole["closed_by"]))
+        console.print(table)
