@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from guest_agent.kernel.guards import PRESETS
+from race_explorer.faults import FaultBudget, allow_faults
 from race_explorer.hunt.composition import COMPOSED, composed, parse
 from race_explorer.scenarios import SCENARIOS
 from race_explorer.scenarios.scenario import Protections, Scenario
@@ -25,7 +26,8 @@ class Case:
     """scenario: by name. preset: of the guest's guards. without: guards that are off besides.
 
     dropped: actors that do not take part, by the names that their steps have. workload: of the
-    scenario "composed" alone, and then never empty: what it is composed of.
+    scenario "composed" alone, and then never empty: what it is composed of. faults: what may fail,
+    such as "cut=1", besides what the scenario allows by itself; see `FaultBudget`.
     """
 
     scenario: str
@@ -33,9 +35,10 @@ class Case:
     without: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
     workload: str = ""
+    faults: str = ""
 
     def check(self) -> None:
-        """Raise ValueError for a scenario, workload, preset or guard that does not exist."""
+        """Raise ValueError for a scenario, workload, preset, guard or fault that is none."""
         if self.scenario == COMPOSED:
             parse(self.workload)
         elif self.scenario not in SCENARIOS:
@@ -44,6 +47,7 @@ class Case:
             raise ValueError(f"{self.scenario} has no workload; only {COMPOSED!r} has one")
         if self.preset not in PRESETS:
             raise ValueError(f"preset is {self.preset!r}; it must be {' or '.join(PRESETS)}")
+        FaultBudget.parse(self.faults)
         try:
             self.protections()
         except TypeError as error:
@@ -64,10 +68,13 @@ class Case:
         """A fresh world, ready for the first step of the race."""
         world = self.definition.build(self.protections())
         world.drop(self.dropped)
+        allow_faults(world, FaultBudget.parse(self.faults))
         return world
 
     def smaller(self) -> Iterator[Case]:
-        """The same with one thing less to do, for shrinking; big steps first."""
+        """The same with one thing less to do, or to fail, for shrinking; big steps first."""
+        for budget in FaultBudget.parse(self.faults).smaller():
+            yield replace(self, faults=str(budget))
         if self.scenario == COMPOSED:
             for composition in parse(self.workload).smaller():
                 yield replace(self, workload=str(composition))

@@ -44,7 +44,7 @@ class RepeatingWorld(SimWorld):
         if self.repeats(command):
             number = self.host_end.snapshot()[issuer][0]
             again = partial(self._execute_again, issuer, number, command)
-            touched = partial(self._touched, issuer, command)
+            touched = partial(self.touched, issuer, command)
             self._repeat(f"second {type(command).__name__}", touched, again)
         return outcome
 
@@ -87,7 +87,7 @@ class RepeatingWorld(SimWorld):
             return
         if reception is Reception.EXECUTE:
             self.host.execute(GUEST, issuer, command)
-            self._pump()
+            self.pump()
         else:
             self.mark("the last number is answered from memory")
 

@@ -1,59 +1,59 @@
 """One guest and its host in one process, cut into steps for the engine.
 
 Rules:
-- Session, core and kernel are the shipped ones, unchanged; this module only carries what
-  passes between them and says what each step touches.
 - Every vCPU program, disk transfer, host stage, paging operation and allowed eviction is an
   option of its own; nothing happens between options.
+- Whoever adds a source adds options after these; without one they are what they always were.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from guest_agent.kernel.block import complete, transfer
 from guest_agent.kernel.content import TAGS_PER_PAGE, parse_tag
 from guest_agent.kernel.cpu import Cpu, KernelBug
-from guest_agent.kernel.kernel import Kernel, KernelConfig
-from guest_agent.kernel.page import reads, writes
-from guest_agent.kernel.ports import Access, Check, DiskRequest
-from guest_agent.kernel.syscalls import sys_sync
-from host_daemon.core.config import GuestSpec, HostConfig, HostGuards
-from host_daemon.core.effects import (
-    CHOOSE_VICTIM,
-    Completed,
-    DeliverFault,
-    PageIn,
-    PageOut,
-    Stage,
-    StageKind,
-)
-from host_daemon.core.host import Host
+from guest_agent.kernel.kernel import KernelConfig
+from guest_agent.kernel.page import Mapping, writes
+from guest_agent.kernel.ports import DiskRequest
+from guest_agent.kernel.syscalls import sys_read, sys_sync
+from host_daemon.core.config import HostGuards
+from host_daemon.core.effects import CHOOSE_VICTIM, PageIn, PageOut, Stage, StageKind
 from race_explorer import touching
-from race_explorer.actors import Actor, SimSchedule, Step, always, stand
+from race_explorer.actors import Actor, Step, always, stand
 from race_explorer.engine import Option
-from race_explorer.naming import command_label
+from race_explorer.linked_guest import GUEST as GUEST
+from race_explorer.linked_guest import LinkedGuest
 from race_explorer.store import MemoryStore
-from shared.commands import Command, FaultPending, Outcome
 from shared.session.guards import LinkGuards
-from shared.session.guest_end import GuestEnd
-from shared.session.host_end import HostEnd, Reception
 
-DEVICES = 32
-"""More than a small guest can have transfers under way; which of them it is makes no difference."""
 SETTLE_STEPS_MAX = 20_000
-GUEST = 1
 
 
-class SimWorld:
+class Source(Protocol):
+    """Somebody else whose steps are options: a network, or what may fail."""
+
+    def due(self) -> list[Option]:
+        """Steps that must be taken before a run is over."""
+        ...
+
+    def possible(self) -> list[Option]:
+        """Steps that may be taken while others are."""
+        ...
+
+    def left_over(self) -> list[str]:
+        """What is wrong with its part of a run that has ended."""
+        ...
+
+
+class SimWorld(LinkedGuest):
     """A host with one guest. Scenarios build one, prepare it, spawn programs, allow evictions.
 
-    reached: situations that scenarios mark. evictions: pfns that the host may still evict,
-    each once, whenever it likes. answered: what the last command was told; for people.
-    faulting: the vCPU of every discard fault, by number. closing: run on vCPU 0 when all is
-    over, before the disks are looked at.
+    marks: situations that scenarios have marked. evictions: pfns that the host may still evict,
+    each once, whenever it likes. closing: run on vCPU 0 when all is over, before the disks are
+    looked at. sources: of further steps. has_timer: once nobody can go on, time passes.
     """
 
     def __init__(
@@ -64,127 +64,29 @@ class SimWorld:
         link_guards: LinkGuards | None = None,
         frame_count: int = 64,
     ) -> None:
-        issuers = kernel.vcpu_count + DEVICES
-        self.host = Host(
-            HostConfig(frame_count, kernel.page_count, guards=host_guards or HostGuards()),
-            choices=_NoChoices(),
-        )
-        self.host.open_guest(GuestSpec("guest", kernel.page_count, kernel.vcpu_count, DEVICES))
-        self.host_end = HostEnd(issuers, link_guards or LinkGuards())
-        self.guest_end = GuestEnd(issuers, link_guards or LinkGuards())
         self.store = MemoryStore()
-        self.kernel = Kernel(kernel, self, SimSchedule(), self)
-        self.replies: dict[int, Outcome] = {}
-        self.faulting: dict[int, int] = {}
         self.evictions: list[int] = []
         self.marks: set[str] = set()
-        self.answered: Outcome | None = None
         self.closing: Callable[[Cpu], Coroutine[Any, Any, None]] | None = None
+        self.sources: list[Source] = []
+        self.has_timer = False
         self._actors: list[Actor] = []
-        self._paging: list[PageOut | PageIn] = []
-        self._slots: dict[tuple[int, int], bytes] = {}
-        self._devices_free = list(range(kernel.vcpu_count, issuers))
-        self._requests: dict[int, DiskRequest] = {}
         self._transfers = 0
-        self._violations: list[str] = []
-
-    # ports.Link
-
-    async def call(self, issuer: int, command: Command) -> Outcome:
-        """One step; a second one, once the outcome is there, if the host parks the command."""
-        await stand(Step(command_label(command), lambda: self._touched(issuer, command), always))
-        check = self._check(issuer)
-        if check is not None:
-            check.begin()
-        self.guest_end.submit(issuer, command)
-        for vcpu, number, sent in self.guest_end.outgoing():
-            if self.host_end.receive(vcpu, number) is Reception.EXECUTE:
-                outcome = self.host.execute(GUEST, vcpu, sent)
-                if outcome is not None:
-                    self._answer(vcpu, outcome)
-        self._pump()
-        if issuer not in self.replies:
-            await stand(
-                Step(
-                    "parked",
-                    lambda: self._issuers_part(issuer),
-                    lambda: issuer in self.replies,
-                )
-            )
-        outcome = self.replies.pop(issuer)
-        self.answered = outcome
-        return outcome
-
-    def fault_settled(self, number: int) -> None:
-        """Acknowledge the fault at once."""
-        self.guest_end.fault_settled(number)
-        for settled in self.guest_end.acknowledgements():
-            self.host.acknowledge_fault(GUEST, settled)
-
-    def _answer(self, vcpu: int, outcome: Outcome) -> None:
-        if isinstance(outcome, FaultPending):
-            self.faulting[outcome.fault] = vcpu
-        number = self.host_end.complete(vcpu, outcome)
-        if self.guest_end.receive(vcpu, number, outcome):
-            self.replies[vcpu] = outcome
-
-    def _touched(self, issuer: int, command: Command) -> tuple[Access, ...]:
-        """What executing a command touches, and going on with its outcome."""
-        on_host = touching.executing(self.host, GUEST, issuer, command)
-        return (*on_host, *self._issuers_part(issuer))
-
-    def _check(self, issuer: int) -> Check | None:
-        """What is to be told when the issuer's command is executed."""
-        if issuer < len(self.kernel.cpus):
-            return self.kernel.cpus[issuer].check
-        request = self._requests[issuer]
-        # What is read from a disk is read before the command.
-        return request.check if request.write or request.content else None
-
-    def _issuers_part(self, issuer: int) -> tuple[Access, ...]:
-        """The outcome, and what an oracle makes of it; a device's block, or a vCPU's interrupt.
-
-        An interrupt that is pending comes before the next command.
-        """
-        touched = [writes("reply", issuer)]
-        check = self._check(issuer)
-        if check is not None:
-            touched += check.accesses()
-        if issuer >= len(self.kernel.cpus):
-            request = self._requests[issuer]
-            if request.write:
-                touched.append(writes("disk", touching.block_of(request)))
-        elif not (cpu := self.kernel.cpus[issuer]).irq_off:
-            touched.append((writes if cpu.interruptible() else reads)("irq", issuer))
-        return tuple(touched)
-
-    def _pump(self) -> None:
-        """Carry out what the core has decided."""
-        for effect in self.host.take_effects():
-            match effect:
-                case Completed():
-                    self._answer(effect.issuer, effect.outcome)
-                case PageOut() | PageIn():
-                    self._paging.append(effect)
-                case DeliverFault():
-                    self.deliver_fault(effect)
-
-    def deliver_fault(self, effect: DeliverFault) -> None:
-        """A discard fault comes to the guest's end of the link."""
-        if self.guest_end.fault_received(effect.fault):
-            self.kernel.discard_fault_arrived(effect.fault)
+        self._devices: dict[int, str] = {}
+        super().__init__(kernel, host_guards, link_guards, frame_count)
 
     # ports.Disk
 
     def submit(self, request: DiskRequest) -> None:
         """Start a transfer as an actor of its own."""
         self._transfers += 1
-        self.spawn(f"disk{self._transfers}", self._transfer(request), daemon=True)
+        name = f"disk{self._transfers}"
+        self.spawn(name, self._transfer(name, request), daemon=True)
 
-    async def _transfer(self, request: DiskRequest) -> None:
+    async def _transfer(self, name: str, request: DiskRequest) -> None:
         await stand(Step("device", lambda: touching.starting(request), always))
         issuer = self._devices_free.pop(0)
-        self._requests[issuer] = request
+        self._requests[issuer], self._devices[issuer] = request, name
         result = await transfer(self, self.store, issuer, request)
         self._devices_free.append(issuer)
         await stand(Step("interrupt", lambda: touching.completing(request), always))
@@ -218,13 +120,13 @@ class SimWorld:
 
     def evict_now(self, pfn: int) -> None:
         """Let the host evict a page before the race begins, to the end of its paging."""
-        self._input(self.host.begin_eviction, GUEST, pfn)
+        self.host_input(self.host.begin_eviction, GUEST, pfn)
         while option := next((o for o in self._forced() if o.name[:4] in ("host", "pagi")), None):
             option.run()
 
     def evict(self, pfn: int) -> None:
         """Behind a step that says so: the host chooses this page as a victim, if it can."""
-        self._input(self.host.begin_eviction, GUEST, pfn)
+        self.host_input(self.host.begin_eviction, GUEST, pfn)
 
     def waits_for_frames(self) -> bool:
         """Whether a command is parked because no frame is free."""
@@ -234,7 +136,7 @@ class SimWorld:
         """Let the host's policy choose a victim; False if there is none."""
         if CHOOSE_VICTIM not in self.host.enabled():
             return False
-        self._input(self.host.run, CHOOSE_VICTIM)
+        self.host_input(self.host.run, CHOOSE_VICTIM)
         return True
 
     def actors(self) -> list[str]:
@@ -245,6 +147,11 @@ class SimWorld:
     def standing(self) -> list[Actor]:
         """All programs, daemons included, each before its next step."""
         return list(self._actors)
+
+    def issuer_name(self, issuer: int) -> str:
+        """The actor whose commands these are now."""
+        cpus = len(self.kernel.cpus)
+        return f"cpu{issuer}" if issuer < cpus else self._devices[issuer]
 
     def drop(self, names: Iterable[str]) -> None:
         """Leave actors out before the race begins."""
@@ -264,52 +171,69 @@ class SimWorld:
     # engine.World
 
     def options(self) -> list[Option]:
-        """Programs in the order of spawning, then host stages, paging, evictions."""
-        return [*self._forced(), *(self._eviction_option(pfn) for pfn in self.evictions)]
+        """Programs in the order of spawning, then host stages, paging, what sources have due,
+        evictions, and what they have besides."""
+        options = [*self._forced(), *(self._eviction_option(pfn) for pfn in self.evictions)]
+        for source in self.sources if options else ():
+            options += source.possible()
+        return options
+
+    def waiting(self) -> list[Option]:
+        """Programs before a step that is not possible yet."""
+        standing = [(a, a.step) for a in self._actors if a.step is not None]
+        return [self._program_option(a, step) for a, step in standing if not step.ready()]
+
+    def _program_option(self, actor: Actor, step: Step) -> Option:
+        return Option(actor.name, step.label, step.accesses(), partial(self._resume, actor))
 
     def _forced(self) -> Iterator[Option]:
         """Everything but the evictions that the host is free to make."""
         for actor in self._actors:
-            step = actor.step
-            if step is not None and step.ready():
-                yield Option(actor.name, step.label, step.accesses(), partial(self._resume, actor))
-        for stage in self.host.enabled():
-            if stage.kind is not StageKind.CHOOSE_VICTIM:
-                yield self._stage_option(stage)
-        yield from map(self._paging_option, list(self._paging))
+            if actor.step is not None and actor.step.ready():
+                yield self._program_option(actor, actor.step)
+        yield from map(self._stage_option, self.stages())
+        yield from map(self._paging_option, list(self.paging))
+        for source in self.sources:
+            yield from source.due()
+
+    def stages(self) -> list[Stage]:
+        """What the host could do by itself, but for the choice of a victim."""
+        return [s for s in self.host.enabled() if s.kind is not StageKind.CHOOSE_VICTIM]
 
     def _stage_option(self, stage: Stage) -> Option:
         kind, _, number = stage
         name = f"host.{kind.name.lower()}.{number}"
-        touched = touching.working(stage, self.faulting.get(number, 0))
-        return Option(name, kind.name.lower(), touched, lambda: self._input(self.host.run, stage))
+        working = touching.working if self.wire is None else self.wire.working
+        touched = working(stage, self.faulting.get(number, 0))
+        return Option(name, kind.name.lower(), touched, partial(self.run_stage, stage))
+
+    def run_stage(self, stage: Stage) -> None:
+        """Let the host do a stage that is enabled."""
+        self.host_input(self.host.run, stage)
 
     def _paging_option(self, operation: PageOut | PageIn) -> Option:
-        def run() -> None:
-            self._paging.remove(operation)
-            key = (operation.slot, operation.generation)
-            if isinstance(operation, PageOut):
-                self._slots[key] = operation.data
-                self._input(self.host.page_out_done, operation.operation, True)
-            else:
-                self._input(self.host.page_in_done, operation.operation, self._slots.get(key))
-
         what = "page_out" if isinstance(operation, PageOut) else "page_in"
+        run = partial(self.finish_paging, operation)
         return Option(f"paging.{operation.operation}", what, touching.PAGING, run)
+
+    def finish_paging(self, operation: PageOut | PageIn, *, ok: bool = True) -> None:
+        """The paging device has done it, or could not."""
+        self.paging.remove(operation)
+        key = (operation.slot, operation.generation)
+        if isinstance(operation, PageOut):
+            if ok:
+                self._slots[key] = operation.data
+            self.host_input(self.host.page_out_done, operation.operation, ok)
+        else:
+            data = self._slots.get(key) if ok else None
+            self.host_input(self.host.page_in_done, operation.operation, data)
 
     def _eviction_option(self, pfn: int) -> Option:
         def run() -> None:
             self.evictions.remove(pfn)
-            self._input(self.host.begin_eviction, GUEST, pfn)
+            self.host_input(self.host.begin_eviction, GUEST, pfn)
 
         return Option(f"host.evict.{pfn}", "begin_eviction", (writes("host", pfn),), run)
-
-    def _input(self, apply: Callable[..., Any], *arguments: Any) -> None:
-        try:
-            apply(*arguments)
-        except AssertionError as error:
-            self._violations.append(f"host: {error}")
-        self._pump()
 
     def _resume(self, actor: Actor) -> None:
         try:
@@ -320,6 +244,23 @@ class SimWorld:
             self._actors.remove(actor)
             self._violations.append(f"{actor.name}: {error}")
 
+    def reboot(self) -> None:
+        """The guest is gone with all that it did. One with its disk begins, and reads it again."""
+        self.marks = self.reached()
+        self._violations = [*self.violations()]
+        for actor in self._actors:
+            actor.program.close()
+        self._actors.clear()
+        self.closing = None
+        before = self.kernel
+        before.ledger.power_failed()
+        self.new_guest(before.ledger)
+        if self.wire is not None:
+            self.wire.begin()
+        self.run_vcpu(0, partial(_read_again, list(before.mappings.values())))
+        for vcpu in range(1, len(self.kernel.cpus)):
+            self.run_vcpu(vcpu, _nothing)
+
     def violations(self) -> list[str]:
         """Kernel bugs, host assertions and integrity errors."""
         errors = self.kernel.integrity_errors
@@ -327,15 +268,25 @@ class SimWorld:
 
     def finished(self) -> list[str]:
         """Nobody can go on: report a deadlock, or settle and check every block at rest."""
-        stuck = [a for a in self._actors if a.step is not None and a.step.label != "idle"]
+        if self.has_timer and self._stuck():
+            self._run_first(lambda: not self._stuck())
+        stuck = self._stuck()
         if stuck:
-            return [
-                "deadlock: " + ", ".join(f"{a.name} at {a.step.label}" for a in stuck if a.step)
-            ]
+            return self.violations() or [f"deadlock: {', '.join(stuck)}"]
         # The idle vCPUs stay: a grace period needs their answers.
         self.spawn("settle", self._settle(self.kernel.cpus[0]))
         self._run_first(lambda: not any(a.name == "settle" for a in self._actors))
-        return self.violations() or self._disk_errors()
+        wrong = self.violations() or self._disk_errors()
+        for source in self.sources:
+            wrong = wrong or source.left_over()
+        return wrong
+
+    def _stuck(self) -> list[str]:
+        """Who neither idles nor has ended, and where."""
+        standing = ((actor.name, actor.step) for actor in self._actors)
+        return [
+            f"{name} at {step.label}" for name, step in standing if step and step.label != "idle"
+        ]
 
     async def _settle(self, cpu: Cpu) -> None:
         if self.closing is not None:
@@ -387,7 +338,17 @@ class SimWorld:
         return found
 
 
-class _NoChoices:
-    def choose(self, bound: int) -> int:
-        """Never asked: the explorer names its victims itself."""
-        raise AssertionError("the explorer chooses victims by name")
+async def _nothing(_cpu: Cpu) -> None:
+    """The program of a vCPU that only takes interrupts."""
+
+
+async def _read_again(files: Iterable[Mapping], cpu: Cpu) -> None:
+    """After a boot: read every block that a guest before has stored to. Every load is checked."""
+    kernel = cpu.kernel
+    await kernel.boot(cpu)
+    stored = kernel.ledger.stored()
+    for file in sorted(files, key=lambda file: file.first_block, reverse=True):
+        again = kernel.open_file(file.number, file.disk, file.first_block)
+        for key in [key for key in stored if key[0] == file.disk and key[1] >= file.first_block]:
+            stored.remove(key)
+            await sys_read(cpu, again, key[1] - file.first_block, 1)

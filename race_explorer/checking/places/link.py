@@ -6,10 +6,11 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from race_explorer.checking.lens import FIXED, Looks, Place
-from race_explorer.checking.places.common import ADDRESS_BITS, NUMBERS, PASSING, one
+from race_explorer.checking.places.common import ADDRESS_BITS, NUMBERS, OBSERVED, PASSING, one
 from race_explorer.checking.recorder import Recorder, Resource
 from race_explorer.checking.views import ALL, DictView, FieldsView, ListView, Spot
 from race_explorer.engine import ANY
+from race_explorer.faults.wire import SimWire
 from race_explorer.store import MemoryStore
 from race_explorer.world import SimWorld
 from shared.session.guest_end import GuestEnd
@@ -37,6 +38,19 @@ GUEST_END: Final = Looks(
         FIXED: "issuer_count guards",
         PASSING: "_unsent _settled_faults",
         NUMBERS: "_open_faults _highest_fault",
+    },
+)
+WIRE: Final = Looks(
+    places={
+        "requests": Place(lambda _, key: _issuer(_, key if key is ALL else key[0]), DictView),
+        "replies": Place(_issuer, DictView),
+        **{name: Place(one("link")) for name in ("connected", "subscribed", "stale")},
+    },
+    free={
+        FIXED: "world",
+        OBSERVED: "executed",
+        NUMBERS: "faults repeated unacknowledged",
+        "of what was parked before there was a wire": "_without",
     },
 )
 STORE: Final = Looks(
@@ -71,5 +85,6 @@ LINK: Final[dict[type, Looks]] = {
     HostEnd: HOST_END,
     GuestEnd: GUEST_END,
     MemoryStore: STORE,
+    SimWire: WIRE,
     SimWorld: WORLD,
 }
