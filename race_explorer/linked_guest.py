@@ -72,6 +72,7 @@ class LinkedGuest(ABC):
     fault, by number. replies: outcomes that their issuers have not taken yet. paging: what the
     paging device is about to do. wire: see the module. damaged: the paging device has lost a page;
     a machine check from then on stops the guest, which has `stopped` until it boots again.
+    incarnation: of the host, which is another one when it has lost its state.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class LinkedGuest(ABC):
         self.wire: Wire | None = None
         self.answered: Outcome | None = None
         self.damaged = False
+        self.incarnation = 0
         self._violations: list[str] = []
         self.new_host()
         self.new_guest(Ledger())
@@ -97,6 +99,7 @@ class LinkedGuest(ABC):
     def new_host(self) -> None:
         """A host that knows nothing of the past, with a guest that was just opened."""
         kernel = self._kernel_config
+        self.incarnation += 1
         self.host = Host(self._host_config, choices=NO_CHOICES)
         self.host.open_guest(GuestSpec("guest", kernel.page_count, kernel.vcpu_count, DEVICES))
         self.host_end = HostEnd(self._issuers, self._link_guards)

@@ -1,8 +1,9 @@
 """Is a page that a vCPU holds stable left alone by everybody else?
 
 A vCPU holds a page stable from when the last of a reference and a successful ESSA to stable has
-come, until its reference is gone or it offers the page itself. Nobody may make it discardable
-meanwhile: that is what the conditions of make_volatile are for (R1, R2).
+come, until its reference is gone or it offers the page itself. Nobody may offer it meanwhile: that
+is what the conditions of make_volatile and check_write are for (R1, R2), whether or not the host
+then takes it.
 
 Rules:
 - Whose a reference is the kernel does not note. It belongs to the vCPU that took it, by the
@@ -36,8 +37,8 @@ def unowned(page: Page) -> int:
 
 @dataclass(slots=True)
 class _Holder:
-    """One vCPU. references: its own, by pfn. stable: what it has made stable, and by which step
-    of its own it has not offered since."""
+    """One vCPU. references: its own, by pfn. stable: pages that it has made stable, and that were
+    not offered since by itself, or while it had no reference."""
 
     references: Counter[int] = field(default_factory=Counter)
     stable: set[int] = field(default_factory=set)
@@ -51,7 +52,7 @@ class _Holders:
         self._unowned = [unowned(page) for page in kernel.mem_map]
 
     def look(self) -> Iterator[str]:
-        """Pages that are held stable and can be discarded, or have been."""
+        """Pages that are held stable and are not stable."""
         scene = self._scene
         for event in scene.events:
             if isinstance(event.command, Essa) and isinstance(event.outcome, EssaOutcome):
@@ -60,7 +61,7 @@ class _Holders:
         for number, holder in enumerate(self._holders):
             for pfn in sorted(holder.stable):
                 state = scene.world.host.state_byte(GUEST, pfn) & STATE_MASK
-                if holder.references[pfn] > 0 and state & USAGE_MASK == Usage.VOLATILE:
+                if holder.references[pfn] > 0 and state & USAGE_MASK != Usage.STABLE:
                     yield f"vcpu {number} holds page {pfn} stable, and it is {STATE_NAMES[state]}"
 
     def end(self) -> Iterator[str]:
@@ -103,7 +104,7 @@ class _Holders:
 
 HOLDERS = Oracle(
     "holders",
-    "a page that a vCPU holds a reference to, and has made stable since, is not made discardable "
-    "by anybody else",
+    "a page that a vCPU holds a reference to, and has made stable, is not offered to the host by "
+    "anybody else",
     _Holders,
 )

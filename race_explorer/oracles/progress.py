@@ -7,7 +7,7 @@ Rules:
 - A stretch of a run is fair while nothing has been passed over more than PASSED_OVER_MAX times
   since it was last taken: whoever can go on does. On any other stretch nothing is judged, and
   what was not done on it is not held against anybody.
-- That the host evicts is nobody's due, and it counts as taken.
+- That the host evicts, or that something fails, is nobody's due: it counts as taken.
 - Who makes schedules lets them end fairly (`fairly`); a random one is fair by itself.
 - Where nobody can go on at all, the world says so: a dead-lock.
 """
@@ -29,7 +29,9 @@ ANSWER_STEPS_MAX: Final = 1_000
 """Fair steps from a fault, or from when a command was parked, to its end."""
 PROGRAM_STEPS_MAX: Final = 4_000
 """Fair steps of a whole race, all programs together."""
-_EVICTION: Final = "host.evict."
+_FREE: Final = ("host.evict.", "fault.")
+_DUE_AFTER_ALL: Final = ("fault.resume.", "fault.reboot")
+"""What must come of a fault that has happened."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,7 @@ class _Progress:
         passed, fair = self._passed, True
         for option in offered:
             name = option.name
-            due = name != taken and not name.startswith(_EVICTION)
+            due = name != taken and _is_due(name)
             passed[name] = count = passed.get(name, 0) + 1 if due else 0
             fair = fair and count <= PASSED_OVER_MAX
         return fair
@@ -103,6 +105,11 @@ class _Progress:
                 yield _Obligation(f"{actor.name} has not finished", PROGRAM_STEPS_MAX)
         yield from self._commands.values()
         yield from self._faults.values()
+
+
+def _is_due(name: str) -> bool:
+    """Whether a fair schedule takes this option at last."""
+    return not name.startswith(_FREE) or name.startswith(_DUE_AFTER_ALL)
 
 
 PROGRESS = Oracle(

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
 from functools import partial
 
+from guest_agent.kernel.kernel import Kernel
 from race_explorer.engine import Option
 from race_explorer.oracles.history import Event
 from race_explorer.oracles.oracle import Oracle, Scene
@@ -73,10 +74,15 @@ class _Watch:
 
     def _begin(self) -> None:
         """Watch from here on."""
-        self._scene = Scene(self._world)
-        self._kernel = self._world.kernel
-        self._end = self._world.guest_end = _overhear(self._world.guest_end, self._scene)
+        world = self._world
+        self._scene = Scene(world)
+        world.guest_end = _overhear(world.guest_end, self._scene)
+        self._watched = self._watchable()
         self._watchers = [(o.name, o.begin(self._scene)) for o in self._oracles]
+
+    def _watchable(self) -> tuple[Kernel, int]:
+        """The guest, and the host's incarnation: another one of either is watched from anew."""
+        return self._world.kernel, self._world.incarnation
 
     def options(self) -> list[Option]:
         """The world's own, each of which tells when it is taken."""
@@ -93,8 +99,8 @@ class _Watch:
         own = self._own_violations()
         if own or self._found:
             return [*own, *self._found]
-        if self._world.kernel is not self._kernel or self._world.guest_end is not self._end:
-            self._begin()  # the guest, or its connection, was made anew
+        if self._watched != self._watchable():
+            self._begin()
         for name, watcher in self._watchers:
             self._say(name, watcher.look())
         self._scene.events.clear()

@@ -7,8 +7,13 @@ every scenario runs under all oracles with all guards on, at random: nobody may 
 
 from __future__ import annotations
 
+import hashlib
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -30,7 +35,7 @@ from race_explorer.oracles import ALL, ORACLES, watch
 from race_explorer.scenarios import SCENARIOS
 from race_explorer.scenarios.pieces import allocate, discard_and_hold, give_back, new_world
 from race_explorer.scenarios.scenario import Protections
-from race_explorer.world import SimWorld
+from race_explorer.world import GUEST, SimWorld
 from shared.arch import Orc
 from shared.commands import Essa, Iske, Load, Rrbe, Sske, Store
 from tests.races import planted
@@ -38,6 +43,8 @@ from tests.races.planted import PAGE, A, B, Program, first, host_first, issue, s
 from tests.races.test_random_schedules import SWAPPING
 from tests.support.random_guest import Shape, random_guest
 
+ROOT = Path(__file__).parents[2]
+DIGEST = "from tests.races.test_oracles import *; print(digest_of_violations())"
 SCHEDULES = 12
 """Random schedules of each scenario under all oracles."""
 
@@ -55,6 +62,22 @@ def at_random(seed: int) -> Chooser:
     """A chooser that draws."""
     random = Random(seed)
     return lambda options: random.randrange(len(options))
+
+
+def digest_of_violations() -> str:
+    """Of what all oracles say of some removals."""
+    digest = hashlib.sha256()
+    for name, guard in (
+        ("late-second-copy", "answer_repeats"),
+        ("make-stable-overtakes", "state_change"),
+        ("change-bit-read-early", "remove_access_before_read"),
+        ("free-page-resurrected", "reference_if_present"),
+    ):
+        scenario, protections = SCENARIOS[name], Protections().without(guard)
+        build = watch(lambda scenario=scenario, p=protections: scenario.build(p))  # type: ignore[misc]
+        for seed in range(12):
+            digest.update(repr(run(build, at_random(seed)).violations).encode())
+    return digest.hexdigest()
 
 
 def said(found: Run, oracle: str) -> str:
@@ -147,6 +170,21 @@ def test_a_change_bit_that_outlives_its_page_is_seen_although_nobody_asks() -> N
     text = said(watched(small(silent, guards=guards), ORACLES["transitions"]), "transitions")
     assert "storage key 0x00 is 0x06" in text
     assert not watched(small(silent, guards=guards), ORACLES["linearizability"]).violations
+
+
+def test_content_that_was_away_at_first_is_known_from_its_return() -> None:
+    """Page 2 is on the paging device when watching begins."""
+
+    def build() -> SimWorld:
+        bring_in_and_store = issue(Load(2, 0, 32), STORE_A, STORE_B, Load(2, 0, 32))
+        world = small(bring_in_and_store, host=planted.StoresTwice)()
+        world.host.execute(GUEST, 0, Store(2, 0, A, 128))
+        world.evict_now(2)
+        assert world.host.content(GUEST, 2) is None
+        return world
+
+    text = said(watched(build, ORACLES["transitions"]), "transitions")
+    assert text.startswith("page 2: the content of a page in Sr has changed")
 
 
 def test_a_store_into_the_neighbour_is_seen() -> None:
@@ -400,10 +438,10 @@ async def hand_over(cpu: Cpu) -> None:
     await cpu.put_page_testzero(page)
 
 
-def holders(*programs: Program) -> set[str]:
-    """All that the oracle says on a hundred schedules."""
+def holders(*programs: Program, schedules: int = 50) -> set[str]:
+    """All that the oracle says on so many schedules."""
     build = watch(lambda: kernel_world(*programs), [ORACLES["holders"]])
-    return {v for seed in range(100) for v in run(build, at_random(seed)).violations}
+    return {v for seed in range(schedules) for v in run(build, at_random(seed)).violations}
 
 
 def test_a_page_offered_under_its_holder_is_seen() -> None:
@@ -422,6 +460,55 @@ def test_a_page_offered_under_its_holder_is_seen() -> None:
 )
 def test_whoever_may_offer_is_left_alone(programs: tuple[Program, ...]) -> None:
     assert not holders(*programs)
+
+
+def in_turns(*turns: tuple[int, Program]) -> list[Program]:
+    """Programs of two vCPUs that do these things one after the other."""
+
+    def program(mine: int) -> Program:
+        async def run_turns(cpu: Cpu) -> None:
+            clock = cpu.kernel.mem_map[5]  # a page that nobody uses: its index counts turns
+            for i in (i for i, (vcpu, _) in enumerate(turns) if vcpu == mine):
+                await cpu.wait_until(lambda i=i: clock.index == i, "turn", writes("turns"))  # type: ignore[misc]
+                await turns[i][1](cpu)
+                clock.index += 1
+
+        return run_turns
+
+    return [program(0), program(1)]
+
+
+async def make_page_stable(cpu: Cpu) -> None:
+    """With no reference of our own."""
+    await cpu.essa(Orc.SET_STABLE_IF_RESIDENT, the_page(cpu))
+
+
+async def take(cpu: Cpu) -> None:
+    """A reference, and nothing else."""
+    await cpu.get_page(the_page(cpu))
+
+
+async def put(cpu: Cpu) -> None:
+    """Give it back; the page stays what it is."""
+    await cpu.put_page_testzero(the_page(cpu))
+
+
+@pytest.mark.parametrize(
+    ("turns", "held"),
+    [
+        ([(0, take), (0, make_page_stable), (1, offer_blindly), (0, put)], True),
+        ([(0, make_page_stable), (0, take), (1, offer_blindly), (0, put)], True),
+        ([(0, make_page_stable), (1, offer_blindly), (0, take), (0, put)], False),
+        ([(0, take), (0, make_page_stable), (0, put), (0, take), (1, offer_blindly)], False),
+        ([(0, take), (1, offer_blindly), (0, put), (0, make_page_stable)], False),
+        ([(0, take), (0, make_page_stable), (0, offer_blindly), (1, offer_blindly)], False),
+    ],
+)
+def test_to_hold_takes_a_reference_and_a_stable_page(
+    turns: list[tuple[int, Program]], held: bool
+) -> None:
+    seen = {"holders: vcpu 0 holds page 1 stable, and it is Vr"} if held else set()
+    assert holders(*in_turns(*turns), schedules=5) == seen
 
 
 # Watching.
@@ -473,6 +560,19 @@ def test_violations_are_the_same_text_every_time() -> None:
     again = [replay(build, found.choices) for found in runs]
     assert [found.violations for found in again] == [found.violations for found in runs]
     assert any(v.startswith("transitions: ") for found in runs for v in found.violations)
+
+
+@pytest.mark.parametrize("hash_seed", ["0", "1"])
+def test_so_they_are_under_every_hash_seed(hash_seed: str) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", DIGEST],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONHASHSEED": hash_seed},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ran.stdout.strip() == digest_of_violations()
 
 
 def test_a_guest_that_is_made_anew_is_watched_anew() -> None:
