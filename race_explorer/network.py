@@ -14,6 +14,7 @@ from typing import Any
 from guest_agent.kernel.page import writes
 from guest_agent.kernel.ports import Accesses
 from host_daemon.core.effects import DeliverFault
+from race_explorer import touching
 from race_explorer.engine import Option
 from race_explorer.world import GUEST, SimWorld
 from shared.commands import Command, DiscardFault, Outcome
@@ -44,7 +45,7 @@ class RepeatingWorld(SimWorld):
         if self.repeats(command):
             number = self.host_end.snapshot()[issuer][0]
             again = partial(self._execute_again, issuer, number, command)
-            touched = partial(self.touched, issuer, command)
+            touched = partial(self._copy_touches, issuer, command)
             self._repeat(f"second {type(command).__name__}", touched, again)
         return outcome
 
@@ -69,6 +70,11 @@ class RepeatingWorld(SimWorld):
     def _repeat(self, label: str, touched: Callable[[], Accesses], deliver: Deliver) -> None:
         self._copied += 1
         self._copies[f"network.{self._copied}"] = (label, touched, deliver)
+
+    def _copy_touches(self, issuer: int, command: Command) -> Accesses:
+        """What a command touches on the host, and its issuer's number; nobody goes on with it."""
+        executing = touching.executing(self.host, GUEST, issuer, command)
+        return (*executing, writes("reply", issuer))
 
     def _arrive(self, name: str) -> None:
         label, _, deliver = self._copies.pop(name)

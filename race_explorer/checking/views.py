@@ -119,6 +119,12 @@ class DictView(View):
         self._spot.read(key)
         return self._raw.get(key, default)
 
+    def setdefault(self, key: Any, default: Any) -> Any:
+        """As the container's own."""
+        if key not in self._raw:
+            self[key] = default
+        return self[key]
+
     def pop(self, key: Any, *default: Any) -> Any:
         """As the container's own; to take away what is not there changes nothing."""
         if key in self._raw:
