@@ -22,9 +22,10 @@ from guest_agent.kernel.page import Page, PG_swapcache
 from race_explorer.oracles.oracle import Oracle, Scene, vcpu_of
 from race_explorer.world import GUEST
 from shared.arch import STATE_MASK, STATE_NAMES, USAGE_MASK, VZ, Orc, Usage
-from shared.commands import Essa, EssaOutcome
+from shared.commands import Essa, EssaOutcome, Outcome
 
 _TO_STABLE = (Orc.SET_STABLE, Orc.SET_STABLE_MAKE_RESIDENT, Orc.SET_STABLE_IF_RESIDENT)
+_OFFERS = (Orc.SET_UNUSED, Orc.SET_VOLATILE, Orc.SET_POTENTIAL_VOLATILE)
 
 
 def unowned(page: Page) -> int:
@@ -55,8 +56,8 @@ class _Holders:
         """Pages that are held stable and are not stable."""
         scene = self._scene
         for event in scene.events:
-            if isinstance(event.command, Essa) and isinstance(event.outcome, EssaOutcome):
-                self._said(event.issuer, event.command, event.outcome.state & STATE_MASK)
+            if isinstance(event.command, Essa):
+                self._hear(event.issuer, event.command, event.outcome)
         self._count(None if scene.taken is None else vcpu_of(scene.taken))
         for number, holder in enumerate(self._holders):
             for pfn in sorted(holder.stable):
@@ -68,17 +69,17 @@ class _Holders:
         """Nothing: whoever still holds a page is the scenario's affair."""
         return iter(())
 
-    def _said(self, issuer: int, essa: Essa, before: int) -> None:
-        """An ESSA was answered: who relies on what from now on."""
+    def _hear(self, issuer: int, essa: Essa, outcome: Outcome | None) -> None:
+        """An ESSA was issued, or answered; when an offer takes effect in between is not known."""
         pfn = essa.pfn
-        for number, holder in enumerate(self._holders):
-            if number == issuer and essa.orc in _TO_STABLE:
-                failed = essa.orc == Orc.SET_STABLE_IF_RESIDENT and before == VZ
-                (holder.stable.discard if failed else holder.stable.add)(pfn)
-            elif essa.orc in (Orc.SET_UNUSED, Orc.SET_VOLATILE, Orc.SET_POTENTIAL_VOLATILE) and (
-                number == issuer or holder.references[pfn] <= 0
-            ):
-                holder.stable.discard(pfn)
+        if essa.orc in _OFFERS:
+            for number, holder in enumerate(self._holders):
+                if number == issuer or holder.references[pfn] <= 0:
+                    holder.stable.discard(pfn)
+        elif essa.orc in _TO_STABLE and isinstance(outcome, EssaOutcome):
+            failed = essa.orc == Orc.SET_STABLE_IF_RESIDENT and outcome.state & STATE_MASK == VZ
+            stable = self._holders[issuer].stable
+            (stable.discard if failed else stable.add)(pfn)
 
     def _count(self, vcpu: int | None) -> None:
         """References that were taken or put in the step; a vCPU's, or nobody's."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
+import numpy as np
+
 from guest_agent.kernel.cpu import Cpu
 from guest_agent.kernel.kernel import KernelConfig
 from guest_agent.kernel.page import reads
@@ -23,7 +25,6 @@ from shared.commands import (
     Command,
     Essa,
     EssaOutcome,
-    FaultPending,
     Iske,
     KeyOutcome,
     Load,
@@ -239,6 +240,17 @@ class NeverResumes(Host):
         return [s for s in super().enabled() if s.kind is not StageKind.RESUME]
 
 
+class ForgetsKeys(Host):
+    """Its checkpoints hold no storage keys."""
+
+    def snapshot(self) -> dict[str, Any]:
+        """All but the keys."""
+        found = super().snapshot()
+        for guest in found["guests"]:
+            guest["keys"] = np.zeros_like(guest["keys"])
+        return found
+
+
 # Sessions with one bug each.
 
 
@@ -260,8 +272,3 @@ class NeverAcknowledges(SimWorld):
         """Nothing reaches the host."""
         self.guest_end.fault_settled(number)
         self.guest_end.acknowledgements()
-
-
-def is_fault(outcome: Outcome | None) -> bool:
-    """Whether a command has ended in a discard fault."""
-    return isinstance(outcome, FaultPending)

@@ -11,8 +11,9 @@ import hashlib
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -31,6 +32,7 @@ from guest_agent.kernel.syscalls import sys_read
 from host_daemon.core.config import HostGuards
 from host_daemon.core.host import Host
 from race_explorer.engine import Chooser, Run, replay, run
+from race_explorer.faults import FaultBudget, FaultKind, allow_faults
 from race_explorer.oracles import ALL, ORACLES, watch
 from race_explorer.scenarios import SCENARIOS
 from race_explorer.scenarios.pieces import allocate, discard_and_hold, give_back, new_world
@@ -39,7 +41,18 @@ from race_explorer.world import GUEST, SimWorld
 from shared.arch import Orc
 from shared.commands import Essa, Iske, Load, Rrbe, Sske, Store
 from tests.races import planted
-from tests.races.planted import PAGE, A, B, Program, first, host_first, issue, small, watched
+from tests.races.planted import (
+    PAGE,
+    A,
+    B,
+    ForgetsKeys,
+    Program,
+    first,
+    host_first,
+    issue,
+    small,
+    watched,
+)
 from tests.races.test_random_schedules import SWAPPING
 from tests.support.random_guest import Shape, random_guest
 
@@ -47,6 +60,15 @@ ROOT = Path(__file__).parents[2]
 DIGEST = "from tests.races.test_oracles import *; print(digest_of_violations())"
 SCHEDULES = 12
 """Random schedules of each scenario under all oracles."""
+FAULTY = (
+    "copy-source-discarded",
+    "dirty-bit-in-transit",
+    "freed-while-fault-pending",
+    "idle-vcpu-never-ticks",
+    "pinned-for-a-device",
+    "release-entry-outlived",
+)
+FAULTY_SCHEDULES = 4
 
 OP = {orc: Essa(int(orc), PAGE) for orc in Orc}
 STABLE, VOLATILE, UNUSED = OP[Orc.SET_STABLE], OP[Orc.SET_VOLATILE], OP[Orc.SET_UNUSED]
@@ -575,17 +597,48 @@ def test_so_they_are_under_every_hash_seed(hash_seed: str) -> None:
     assert ran.stdout.strip() == digest_of_violations()
 
 
-def test_a_guest_that_is_made_anew_is_watched_anew() -> None:
-    """After a power failure memory is what it was before anything was stored."""
-    build = watch(small(issue(STORE_A, GET)))
-    world = build()
-    while options := world.options():
-        options[0].run()
-        assert not world.violations()
-    fresh = small(issue(STORE_B, GET))()
-    world.host, world.host_end, world.guest_end = fresh.host, fresh.host_end, fresh.guest_end
-    world.kernel = fresh.kernel
-    assert not world.violations()
+def with_faults(build: Callable[[], SimWorld], budget: str) -> Callable[[], SimWorld]:
+    """The same worlds, in which something may fail."""
+
+    def built() -> SimWorld:
+        world = build()
+        allow_faults(world, FaultBudget.parse(budget))
+        return world
+
+    return built
+
+
+@pytest.mark.parametrize("kind", [kind.value for kind in FaultKind])
+def test_what_fails_is_no_violation(kind: str) -> None:
+    """Messages lost and repeated, hosts resumed and begun anew, damaged pages: all happens."""
+    happened = 0
+    for name in FAULTY:
+        build = partial(SCENARIOS[name].build, Protections())
+        watched_build = watch(with_faults(build, f"{kind}=2"))
+        for seed in range(FAULTY_SCHEDULES):
+            found = run(watched_build, at_random(seed))
+            assert not found.violations, (name, found.choices)
+            happened += kind in found.reached
+    assert happened
+
+
+def test_after_a_power_failure_memory_is_what_it_was_at_first() -> None:
+    """A host that has forgotten everything is right; one that has forgotten a key is not."""
+    program = issue(STORE_A, "evict", "Sp", LOAD, Iske(PAGE), Iske(PAGE))
+    oracles = [ORACLES["transitions"], ORACLES["linearizability"]]
+    seen = set[str]()
+    for budget, host in (("power=1", Host), ("checkpoint=1", Host), ("checkpoint=1", ForgetsKeys)):
+        build = watch(with_faults(small(program, host=host), budget), oracles)
+        for seed in range(60):
+            found = run(build, at_random(seed))
+            own = [v.partition("\n")[0] for v in found.violations if v.startswith("transitions")]
+            assert host is ForgetsKeys or not own, own
+            seen |= {f"{budget} {v}" for v in own} | set(found.reached)
+    assert (
+        "checkpoint=1 transitions: page 1: storage key 0x06 is 0x00, and nothing makes it so"
+        in seen
+    )
+    assert {"power", "checkpoint"} <= seen
 
 
 def test_every_oracle_has_a_name_of_its_own_and_a_promise() -> None:
