@@ -46,15 +46,13 @@ class _Leftovers:
 
 
 async def _grace_periods(world: SimWorld) -> None:
-    """Free what waits to be freed, by calls or by ticks, whichever the variant goes by."""
+    """Free what waits to be freed: by calls, or because every vCPU idles anew after one."""
     kernel = world.kernel
     cpu = kernel.cpus[0]
     for _ in range(ROUNDS_MAX):
         if not kernel.grace.pages:
             return
         await kernel.grace.reclaim(cpu)
-        for vcpu in range(len(kernel.cpus)):
-            kernel.tick(vcpu)
         await kernel.smp_call_function(cpu)
 
 

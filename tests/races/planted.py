@@ -212,6 +212,16 @@ class LeaksSlot(Host):
         self._machine.slots.take()
 
 
+class LeaksWhenDraining(Host):
+    """Takes a slot for nothing when it drains a release list."""
+
+    def run(self, stage: Stage) -> None:
+        """One slot less."""
+        super().run(stage)
+        if stage.kind is StageKind.DRAIN_RELEASE_LIST:
+            self._machine.slots.take()
+
+
 class SharesFrame(Host):
     """Gives page 2 the frame of page 1."""
 

@@ -269,15 +269,24 @@ def test_nothing_is_said_of_what_is_right(programs: Sequence[Program]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("host", "program", "what"),
+    ("host", "program", "what", "label"),
     [
-        (planted.LeaksSlot, OUT_AND_IN, "a slot is held by nobody"),
-        (planted.SharesFrame, issue(STORE_A, Store(2, 0, B)), "do not agree"),
+        (planted.LeaksSlot, OUT_AND_IN, "a slot is held by nobody", "page_in"),
+        (
+            planted.LeaksWhenDraining,
+            issue(STORE_A, "evict", "Sp", UNUSED, GET, GET),
+            "a slot is held by nobody",
+            "drain_release_list",
+        ),
+        (planted.SharesFrame, issue(STORE_A, Store(2, 0, B), GET, GET), "do not agree", "store"),
     ],
 )
-def test_books_that_do_not_agree_are_found(host: type[Host], program: Program, what: str) -> None:
+def test_books_that_do_not_agree_are_found_at_once(
+    host: type[Host], program: Program, what: str, label: str
+) -> None:
     found = watched(small(program, host=host), ORACLES["ownership"])
     assert what in said(found, "ownership")
+    assert found.steps[-1][1] == label
 
 
 # The guest's kernel.
