@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from random import Random
 
+import numpy as np
 import pytest
 
 from guest_agent.kernel.cpu import Cpu, KernelBug
@@ -33,13 +34,13 @@ from host_daemon.core.config import HostGuards
 from host_daemon.core.host import Host
 from race_explorer.engine import Chooser, Run, replay, run
 from race_explorer.faults import FaultBudget, FaultKind, allow_faults
-from race_explorer.oracles import ALL, ORACLES, watch
+from race_explorer.oracles import ALL, ORACLES, Oracle, Scene, watch
 from race_explorer.scenarios import SCENARIOS
 from race_explorer.scenarios.pieces import allocate, discard_and_hold, give_back, new_world
 from race_explorer.scenarios.scenario import Protections
 from race_explorer.world import GUEST, SimWorld
 from shared.arch import Orc
-from shared.commands import Essa, Iske, Load, Rrbe, Sske, Store
+from shared.commands import Essa, EssaArray, Iske, Load, Rrbe, Sske, Store
 from tests.races import planted
 from tests.races.planted import (
     PAGE,
@@ -76,6 +77,7 @@ GET, IF_RESIDENT = OP[Orc.GET_STATE], OP[Orc.SET_STABLE_IF_RESIDENT]
 MAKE_RESIDENT = OP[Orc.SET_STABLE_MAKE_RESIDENT]
 POTENTIAL = OP[Orc.SET_POTENTIAL_VOLATILE]
 STORE_A, STORE_B, LOAD = Store(PAGE, 0, A, 128), Store(PAGE, 0, B, 128), Load(PAGE, 0, 32)
+NOWHERE = EssaArray(np.array([1, 3], np.uint8), np.array([99, PAGE], np.uint32))
 OUT_AND_IN = issue(STORE_A, "evict", "Sp", LOAD, GET, Iske(PAGE))
 GONE = issue(STORE_A, VOLATILE, "evict", "Vz", Iske(PAGE), IF_RESIDENT, STABLE, LOAD)
 
@@ -225,6 +227,7 @@ def test_a_stale_answer_of_the_session_is_told() -> None:
 
 
 RIGHT: dict[str, tuple[Program, ...]] = {
+    "a page that is not there": (issue(NOWHERE, GET),),
     "out and in": (OUT_AND_IN,),
     "discarded, and all that comes of it": (GONE,),
     "made stable while it goes": (issue(STORE_A, VOLATILE, "evict", IF_RESIDENT, LOAD, GET),),
@@ -575,13 +578,48 @@ def test_watching_changes_no_choice(name: str) -> None:
         assert (under.steps, under.reached) == (plain.steps, plain.reached)
 
 
-def test_what_the_world_says_comes_first_and_ends_the_looking() -> None:
+def test_what_the_world_says_comes_first_and_ends_the_run() -> None:
     async def crash(cpu: Cpu) -> None:
         await cpu.point("crash")
         raise KernelBug("BUG_ON(true)")
 
-    found = run(watch(lambda: kernel_world(crash)), first)
+    found = run(watch(lambda: kernel_world(crash, hold)), first)
     assert found.violations == ("cpu0: BUG_ON(true)",)
+    assert found.steps[-1] == ("cpu0", "crash")
+
+
+def test_watchers_see_every_step_of_the_race_and_know_what_is_none() -> None:
+    seen: list[tuple[str, str] | None] = []
+
+    class Spy:
+        def __init__(self, scene: Scene) -> None:
+            self._scene = scene
+
+        def look(self) -> list[str]:
+            taken = self._scene.taken
+            seen.append(None if taken is None else (taken.name, taken.label))
+            return []
+
+        def end(self) -> list[str]:
+            return []
+
+    found = run(watch(lambda: kernel_world(hold), [Oracle("spy", "nothing", Spy)]), first)
+    assert tuple(seen[: len(found.steps)]) == found.steps
+    after = seen[len(found.steps) :]
+    assert after
+    assert set(after) == {None}
+
+
+def test_a_command_that_is_parked_when_watching_begins_is_known() -> None:
+    def build() -> SimWorld:
+        world = small(issue(STORE_A, "evict", "Sp", STORE_B, LOAD))()
+        while not world.guest_end.outstanding():
+            options = world.options()
+            options[host_first(options)].run()
+        return world
+
+    memory = [ORACLES[name] for name in ("linearizability", "transitions")]
+    assert not run(watch(build, memory), host_first).violations
 
 
 def test_violations_are_the_same_text_every_time() -> None:
