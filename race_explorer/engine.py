@@ -43,6 +43,9 @@ class World(Protocol):
     def options(self) -> list[Option]:
         """The enabled steps, in an order that depends on nothing but the steps taken."""
 
+    def waiting(self) -> list[Option]:
+        """Steps that somebody stands before and cannot take as things are; not to be run."""
+
     def violations(self) -> list[str]:
         """What has gone wrong so far."""
 

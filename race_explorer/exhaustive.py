@@ -2,48 +2,39 @@
 
 Rules:
 - The last choice that can still be turned is turned; a search ends when none is left.
-- Schedules that differ only in the order of independent steps are skipped (sleep sets); that
-  rests on the declared accesses, which check mode compares with what steps really touch.
+- Schedules that differ only in the order of independent steps are skipped; that rests on the
+  declared accesses, which check mode compares with what steps really touch.
+- Where a run goes wrong the search goes no deeper: what would have come is not looked at.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from enum import Enum
 from typing import Final
 
-from race_explorer.engine import DivergedError, Path, Touch, World, dependent
+from race_explorer.engine import DivergedError, Path, World, dependent
 from race_explorer.report import End, OnProgress
 from race_explorer.report import Report as Report
+from race_explorer.source_sets import Accesses, Node, Races
 from race_explorer.strategies.strategy import Kind
 
 NAME: Final = "exhaustive"
 
 
-@dataclass(slots=True)
-class _Node:
-    """One decision of the current path. `sleep` and `done` map names to accesses."""
+class Reduction(Enum):
+    """Which schedules are skipped. All meet every class; what they meet in vain differs."""
 
-    names: tuple[str, ...]
-    sleep: dict[str, tuple[Touch, ...]]
-    done: dict[str, tuple[Touch, ...]]
-    choice: int
-
-    def advance(self, accesses: tuple[Touch, ...]) -> bool:
-        """Turn to the next option that neither sleeps nor was tried; False if there is none."""
-        self.done[self.names[self.choice]] = accesses
-        for i, name in enumerate(self.names):
-            if name not in self.done and name not in self.sleep:
-                self.choice = i
-                return True
-        return False
+    NONE = "none"
+    SLEEP_SETS = "sleep sets"  # each class once, but most tries are found out half way
+    SOURCE_SETS = "source sets"  # and besides, only tries that some race calls for
 
 
 def explore(
     build: Callable[[], World],
     *,
     schedules_max: int,
-    sleep_sets: bool = True,
+    reduction: Reduction = Reduction.SOURCE_SETS,
     stop_at_first: bool = True,
     on_progress: OnProgress | None = None,
 ) -> Report:
@@ -51,9 +42,9 @@ def explore(
 
     on_progress: as for `campaign.search`.
     """
-    report, stack = Report(NAME, budget=schedules_max), list[_Node]()
+    report, search = Report(NAME, budget=schedules_max), _Search(reduction)
     while report.schedules + report.pruned < schedules_max:
-        path, complete = _descend(build(), stack, sleep_sets=sleep_sets)
+        path, complete = search.descend(build())
         if complete:
             report.add(path.record(), Kind(NAME))
         else:
@@ -62,10 +53,7 @@ def explore(
         if stop_at_first and report.counterexample is not None:
             report.end = End.COUNTEREXAMPLE
             return report
-        del stack[len(path.taken) :]
-        while stack and not stack[-1].advance(path.taken[len(stack) - 1]):
-            stack.pop()
-        if not stack:
+        if not search.turn(path):
             report.end = End.EXHAUSTED
             return report
         if on_progress is not None and not on_progress(report):
@@ -74,22 +62,51 @@ def explore(
     return report
 
 
-def _descend(world: World, stack: list[_Node], *, sleep_sets: bool) -> tuple[Path, bool]:
-    """Follow the stack, then first choices to the end; False if all that is left sleeps."""
-    path = Path(world)
-    sleep: dict[str, tuple[Touch, ...]] = {}
-    while not path.violations and (options := world.options()):
-        depth, names = len(path.choices), tuple(o.name for o in options)
-        if depth == len(stack):
-            awake = [i for i, name in enumerate(names) if name not in sleep]
-            if not awake:
-                return path, False
-            stack.append(_Node(names, sleep, {}, awake[0]))
-        node = stack[depth]
-        if node.names != names:
-            raise DivergedError(f"step {depth}: {names} offered, {node.names} before")
-        accesses = options[node.choice].accesses
-        tried = {**node.sleep, **node.done} if sleep_sets else {}
-        sleep = {n: a for n, a in tried.items() if not dependent(a, accesses)}
-        path.step(options, node.choice)
-    return path, True
+class _Search:
+    """The current path, and what is still to be tried along it."""
+
+    def __init__(self, reduction: Reduction) -> None:
+        self._stack: list[Node] = []
+        self._sleeping = reduction is not Reduction.NONE
+        self._races = Races(self._stack) if reduction is Reduction.SOURCE_SETS else None
+
+    def descend(self, world: World) -> tuple[Path, bool]:
+        """Follow the stack, then go on to the end; False if all that is left sleeps."""
+        path, stack, races = Path(world), self._stack, self._races
+        sleep: dict[str, Accesses] = {}
+        while not path.violations and (options := world.options()):
+            depth, names = len(path.choices), tuple(o.name for o in options)
+            if depth == len(stack):
+                if races is not None:
+                    races.enter(options, world.waiting())
+                awake = [i for i, name in enumerate(names) if name not in sleep]
+                if not awake:
+                    return path, False
+                wanted = list(names) if races is None else [names[awake[0]]]
+                stack.append(Node(names, sleep, wanted, awake[0]))
+            node = stack[depth]
+            if node.names != names:
+                raise DivergedError(f"step {depth}: {names} offered, {node.names} before")
+            if races is not None and depth == races.taken:
+                races.take(names[node.choice])
+            accesses = options[node.choice].accesses
+            if self._sleeping:
+                tried = {**node.sleep, **node.done}
+                sleep = {n: a for n, a in tried.items() if not dependent(a, accesses)}
+            path.step(options, node.choice)
+        if races is not None and not path.violations:
+            races.enter([], world.waiting())
+        return path, True
+
+    def turn(self, path: Path) -> bool:
+        """Turn the last choice of the path that can be turned; False if none can."""
+        stack, races = self._stack, self._races
+        if path.violations and stack:
+            # Nobody else comes to a step behind a violation.
+            last = stack[-1]
+            last.wanted += [name for name in last.names if name not in last.wanted]
+        while stack and not stack[-1].advance(path.taken[len(stack) - 1]):
+            stack.pop()
+        if races is not None and stack:
+            races.back_to(len(stack) - 1)
+        return bool(stack)

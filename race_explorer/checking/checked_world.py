@@ -48,6 +48,10 @@ class CheckedWorld:
             for option in options
         ]
 
+    def waiting(self) -> list[Option]:
+        """The world's own answer."""
+        return self.world.waiting()
+
     def violations(self) -> list[str]:
         """The world's, then what was not declared."""
         return [*self.world.violations(), *self.undeclared]

@@ -1,6 +1,6 @@
 """The step engine itself, on toy worlds whose schedules can be counted by hand.
 
-Method: two counters with separate loads and stores; known numbers of schedules; sleep sets
+Method: two counters with separate loads and stores; known numbers of schedules; reductions
 against plain depth-first search.
 """
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from guest_agent.kernel.page import reads, writes
 from guest_agent.kernel.ports import Access
 from race_explorer.engine import ANY, DivergedError, Option, dependent, replay
-from race_explorer.exhaustive import explore
+from race_explorer.exhaustive import Reduction, explore
 
 Plan = dict[str, list[tuple[str, Access]]]
 
@@ -32,6 +32,9 @@ class Counters:
             for name, steps in self.plan.items()
             if steps
         ]
+
+    def waiting(self) -> list[Option]:
+        return []
 
     def _run(self, name: str) -> None:
         label, access = self.plan[name].pop(0)
@@ -71,7 +74,7 @@ def test_a_lost_update_is_found_and_replays() -> None:
 def test_plain_search_counts_every_order() -> None:
     plan = {"a": increment(0), "b": increment(0)}
     report = explore(
-        lambda: Counters(plan), schedules_max=100, sleep_sets=False, stop_at_first=False
+        lambda: Counters(plan), schedules_max=100, reduction=Reduction.NONE, stop_at_first=False
     )
     assert report.exhausted
     assert report.schedules == 6  # C(4, 2)
@@ -87,7 +90,9 @@ def test_independent_actors_need_one_schedule() -> None:
 
 def test_a_budget_is_no_exhaustion() -> None:
     plan = {"a": increment(0), "b": increment(0)}
-    report = explore(lambda: Counters(plan), schedules_max=3, sleep_sets=False, stop_at_first=False)
+    report = explore(
+        lambda: Counters(plan), schedules_max=3, reduction=Reduction.NONE, stop_at_first=False
+    )
     assert not report.exhausted
 
 
@@ -113,21 +118,23 @@ STEPS = st.builds(
 
 @given(st.lists(st.lists(STEPS, min_size=1, max_size=3), min_size=2, max_size=3))
 @settings(max_examples=60, deadline=None)
-def test_sleep_sets_reach_the_outcomes_of_plain_search(
+def test_reductions_reach_the_outcomes_of_plain_search(
     steps: list[list[tuple[str, Access]]],
 ) -> None:
     """Random small programs end in the same set of memories either way."""
     plan = dict(zip("abc", steps, strict=False))
-    pruned, plain = (
+    plain, sleeping, source = (
         explore(
-            lambda: Memories(plan), schedules_max=5_000, sleep_sets=sleep_sets, stop_at_first=False
+            lambda: Memories(plan), schedules_max=5_000, reduction=reduction, stop_at_first=False
         )
-        for sleep_sets in (True, False)
+        for reduction in Reduction
     )
-    assert pruned.exhausted
     assert plain.exhausted
-    assert set(pruned.reached) == set(plain.reached)
-    assert pruned.schedules <= plain.schedules
+    assert sleeping.exhausted
+    assert source.exhausted
+    assert set(plain.reached) == set(sleeping.reached) == set(source.reached)
+    assert source.schedules == sleeping.schedules <= plain.schedules
+    assert source.pruned <= sleeping.pruned
 
 
 class Memories(Counters):

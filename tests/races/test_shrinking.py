@@ -18,7 +18,7 @@ from guest_agent.kernel.page import writes
 from race_explorer.actors import Step, always, stand
 from race_explorer.case import Case
 from race_explorer.engine import Run, run
-from race_explorer.exhaustive import explore
+from race_explorer.exhaustive import Reduction, explore
 from race_explorer.flip import minimal_flip, nearest_passing
 from race_explorer.recording import Recording, record, record_with
 from race_explorer.replays.anchors import is_program
@@ -174,7 +174,9 @@ def test_around_comes_by_the_number_of_deviations_and_leaves_out_none() -> None:
     runs = list(around(case.build, (), further_max=99))
     choices = [made.run.choices for made in runs]
     assert len(choices) == len(set(choices))
-    report = explore(case.build, schedules_max=10_000, sleep_sets=False, stop_at_first=False)
+    report = explore(
+        case.build, schedules_max=10_000, reduction=Reduction.NONE, stop_at_first=False
+    )
     assert report.exhausted
     assert len(choices) == report.schedules
     counts = [len(made.deviations) for made in runs]

@@ -13,6 +13,7 @@ import pytest
 
 from race_explorer.campaign import search
 from race_explorer.case import Case
+from race_explorer.exhaustive import Reduction, explore
 from race_explorer.report import End, Report
 from race_explorer.strategies.profile import PROBE_RUNS
 from race_explorer.strategies.strategy import Kind
@@ -70,7 +71,9 @@ def test_exhausted_says_how_many_and_that_none_is_left() -> None:
         "holds: every schedule was tried, 1 of them, 3 steps; none is left",
         "  exhaustive: 1 schedule, 3 steps",
     ]
-    report = _safe("exhaustive", 100)
+    report = explore(
+        lambda: Toy(SAFE), schedules_max=100, reduction=Reduction.SLEEP_SETS, stop_at_first=False
+    )
     holds = weigh(report)
     assert (
         holds.reason == f"every schedule was tried, 1 of them, {report.steps} steps; none is left"

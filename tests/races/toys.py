@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from guest_agent.kernel.page import reads, writes
 from guest_agent.kernel.ports import Access
@@ -55,10 +56,15 @@ class Toy:
         self._standing = {name: next(program) for name, program in self._programs.items()}
 
     def options(self) -> list[Option]:
+        return [option for option in self._all() if self._standing[option.name].ready()]
+
+    def waiting(self) -> list[Option]:
+        return [option for option in self._all() if not self._standing[option.name].ready()]
+
+    def _all(self) -> list[Option]:
         return [
-            Option(name, stand.label, stand.accesses, lambda name=name: self._run(name))  # type: ignore[misc]
+            Option(name, stand.label, stand.accesses, partial(self._run, name))
             for name, stand in self._standing.items()
-            if stand.ready()
         ]
 
     def _run(self, name: str) -> None:
