@@ -11,9 +11,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import numpy as np
-from numpy.typing import NDArray
-
 from host_daemon.core.config import Choices, HostConfig
 from host_daemon.core.effects import Effect, Stage
 from host_daemon.core.frames import FrameTable
@@ -30,8 +27,6 @@ class Machine:
       more than one page and are computed. operations: page moves that the device may still
       answer, by number. parked: by (guest, issuer), in the order of arrival.
     reserved: slots promised to open guests. closed: counters of guests that are gone.
-    put_by: pages whose frames' kinds are not up to date, see `kinds`; put_by_count: how many,
-      repetitions included; all_put_by: every candidate's, instead.
     reclaiming: free frames fell below the low watermark and are not yet at the high one.
     """
 
@@ -48,9 +43,6 @@ class Machine:
     operation_count: int = 0
     reserved: int = 0
     closed: Statistics = field(default_factory=Statistics)
-    put_by: list[tuple[Guest, NDArray[np.intp]]] = field(default_factory=list)
-    put_by_count: int = 0
-    all_put_by: bool = False
     reclaiming: bool = False
 
     def next_operation(self) -> int:

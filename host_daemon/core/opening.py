@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from host_daemon.core import kinds, release
+from host_daemon.core import release
 from host_daemon.core.config import GuestSpec
 from host_daemon.core.guest import Guest, Transfer
 from host_daemon.core.machine import Machine
@@ -42,7 +42,6 @@ def open_guest(machine: Machine, spec: GuestSpec) -> int:
 def close_guest(machine: Machine, guest: Guest) -> None:
     """Forget a guest with all it holds."""
     del machine.guests[guest.number]
-    kinds.forget(machine, guest)
     machine.reserved -= guest.page_count
     machine.closed.add(guest.statistics)
     for stage in [stage for stage in machine.pending if stage.guest_id == guest.number]:

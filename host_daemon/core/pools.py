@@ -110,10 +110,11 @@ class SlotTable:
 
     def free_many(self, slots: NDArray[np.integer]) -> None:
         """Let go of many distinct held slots, in order."""
-        generations = self.generations_view.take(slots)
+        indices = slots.astype(np.intp)  # numpy would do it again for each use
+        generations = self.generations_view.take(indices)
         assert np.bitwise_and.reduce(generations) & 1, "a slot is free already"
         generations += np.uint16(1)  # wraps as the scalar does
-        self.generations_view[slots] = generations
+        self.generations_view[indices] = generations
         self.pool.give_many(slots)
 
     def retire(self, slot: int) -> None:

@@ -45,13 +45,11 @@ def has_victim(machine: Machine) -> bool:
         return False
     if may_page_out(machine):
         return True
-    kinds.bring_up_to_date(machine)
     return machine.frames.has_droppable()
 
 
 def choose_victim(machine: Machine) -> tuple[Guest, int]:
     """The page that the policy names; there is one to name."""
-    kinds.bring_up_to_date(machine)
     frames = machine.frames
     frame = machine.policy.choose(frames, may_page_out=may_page_out(machine))
     assert frames.kinds[frame] > FrameKind.BUSY, f"the policy chose frame {frame}"

@@ -25,6 +25,7 @@ from host_daemon.core.tables import FLAGS, IN_TRANSIT, PRESERVED, RESIDENT, ZERO
 from shared.arch import CONTENT_MASK, RELEASE_LIST_MAX, USAGE_MASK, Usage
 
 _FULL: Final = RELEASE_LIST_MAX * RELEASE_ENTRY_SIZE
+_ROOM: Final = 4 * _FULL
 _MANY: Final = 16 * RELEASE_ENTRY_SIZE
 """Lists shorter than this are faster one by one."""
 
@@ -58,54 +59,48 @@ def add(machine: Machine, guest: Guest, vcpu: int, pfn: int) -> None:
         drain(machine, guest, vcpu)
 
 
-def add_many(
-    machine: Machine,
-    guest: Guest,
-    vcpu: int,
-    pfns: NDArray[np.intp],
-) -> None:
-    """The same as `add` for each page in order; their states are already what comes after.
+def room(machine: Machine, guest: Guest, vcpu: int) -> NDArray[np.uint32]:
+    """Space for the entries that `add_entries` would take at a time."""
+    if _owns_alone(machine, guest):
+        return np.empty(_ROOM, np.uint32)
+    return np.empty(_FULL - len(guest.releases[vcpu]), np.uint32)
 
-    Needs guard slot_generation, without which a drain changes pages. In mode `seed` every one
-    of the pages holds a slot.
+
+def add_entries(machine: Machine, guest: Guest, vcpu: int, numbers: NDArray[np.uint32]) -> None:
+    """The same as `add` for each of the pages named, of which each holds its slot.
+
+    numbers: entries one after the other, no more than there was `room` for.
     """
-    assert machine.config.guards.slot_generation
-    if guest.tables.copy_outlives_state:
-        for pfn in pfns.tolist():
-            add(machine, guest, vcpu, pfn)
-        return
-    # As wide as an index, or numpy would widen them for each of their uses.
-    slots = guest.location_view.take(pfns).astype(np.intp)
-    guest.location_view[pfns] = 0
-    entries = guest.releases[vcpu]
-    total = len(entries) // RELEASE_ENTRY_SIZE + len(pfns)
-    kept = total % RELEASE_LIST_MAX
-    if total >= RELEASE_LIST_MAX:
-        # The oldest go first, as if the list had been drained each time it was full.
-        freed = slots[: len(pfns) - kept]
-        if entries:
-            freed = np.concatenate((entry_rows(guest, vcpu)[:, 1], freed))
-            del entries[:]
-            del machine.pending[_stage(guest, vcpu)]
-        _free_owned(machine, guest, freed)
-        pfns, slots = pfns[len(pfns) - kept :], slots[len(pfns) - kept :]
-    if kept and not entries:
+    listed = guest.releases[vcpu]
+    if not listed:
         machine.pending[_stage(guest, vcpu)] = None
-    rows = np.empty((len(pfns), RELEASE_ENTRY_SIZE), dtype=np.uint32)
-    rows[:, 0], rows[:, 1] = pfns, slots
-    rows[:, 2] = machine.slots.generations_view.take(slots)
-    entries.frombytes(rows.tobytes())
+    listed.frombytes(numbers.tobytes())
+    if len(listed) == _FULL:
+        drain(machine, guest, vcpu)
+    elif len(listed) > _FULL:
+        # Only their entries hold these slots: to free them later and at once is the same.
+        kept = len(listed) % _FULL
+        numbers = np.array(listed, np.uint32)
+        _free_owned(machine, guest, numbers[1 : len(numbers) - kept : RELEASE_ENTRY_SIZE])
+        del listed[: len(listed) - kept]
+        del machine.pending[_stage(guest, vcpu)]
+        if kept:
+            machine.pending[_stage(guest, vcpu)] = None
+
+
+def _owns_alone(machine: Machine, guest: Guest) -> bool:
+    """Whether an entry alone holds its slot, and names it."""
+    return machine.config.guards.slot_generation and not guest.tables.copy_outlives_state
 
 
 def drain(machine: Machine, guest: Guest, vcpu: int) -> None:
     """Process one vCPU's list and leave it empty."""
     entries = guest.releases[vcpu]
     del machine.pending[_stage(guest, vcpu)]
-    named_only = machine.config.guards.slot_generation
-    if named_only and not guest.tables.copy_outlives_state and len(entries) >= _MANY:
+    if len(entries) >= _MANY and _owns_alone(machine, guest):
         _free_owned(machine, guest, entry_rows(guest, vcpu)[:, 1])
     else:
-        process = _free_named if named_only else _free_present
+        process = _free_named if machine.config.guards.slot_generation else _free_present
         numbers = iter(entries.tolist())
         for pfn, slot, generation in zip(numbers, numbers, numbers, strict=True):
             process(machine, guest, pfn, slot, generation)

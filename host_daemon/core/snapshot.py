@@ -16,7 +16,6 @@ from typing import Any, Final
 
 import numpy as np
 
-from host_daemon.core import kinds
 from host_daemon.core.config import Choices, GuestSpec, HostConfig, HostGuards
 from host_daemon.core.effects import Stage, StageKind
 from host_daemon.core.frames import FrameTable
@@ -153,7 +152,6 @@ def _command_data(command: Command) -> tuple[str, list[Any]]:
 
 
 def _frames_data(machine: Machine) -> dict[str, Any]:
-    kinds.bring_up_to_date(machine)
     frames = machine.frames
     used = np.flatnonzero(frames.kinds_view != FrameKind.FREE)
     pages = frames.memory_view.reshape(-1, PAGE_SIZE)

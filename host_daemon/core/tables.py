@@ -9,12 +9,10 @@ Rules:
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
-
-import numpy as np
-from numpy.typing import NDArray
 
 from shared.arch import (
     CONTENT_MASK,
@@ -52,10 +50,11 @@ MAKE_RESIDENT: Final = int(Orc.SET_STABLE_MAKE_RESIDENT)
 DEPENDS: Final = 0x10
 """The change bit decides; the entry is the one for a clear bit."""
 RELEASES: Final = 0x20
-"""If the page holds a slot, it goes to the block release list. No flag is greater."""
-CHANGED_ENTRIES: Final = 128
-"""Where the entries of changed pages begin in a table that has those of both."""
-assert ORC_COUNT << 4 <= CHANGED_ENTRIES
+"""If the page holds a slot, it goes to the block release list."""
+_CHANGED_ENTRIES: Final = 128
+assert ORC_COUNT << 4 <= _CHANGED_ENTRIES
+_BOTH_KIND_SHIFT: Final = 8
+_BOTH_MOVES: Final = 1 << 15
 
 
 class FrameKind(IntEnum):
@@ -80,8 +79,10 @@ class ModeTables:
 
     packed[changed]: 256 bytes indexed by `orc << 4 | state`: the state after, and DEPENDS and
       RELEASES. An entry equal to the state means that nothing happens. Orcs that do not
-      exist change nothing. `both_view` is for many pages and orcs that exist: the entries of
-      unchanged ones, then, from CHANGED_ENTRIES on, those of changed ones.
+      exist change nothing.
+    both: for orcs that exist, 256 numbers indexed by `change bit << 7 | orc << 4 | state`: the
+      entry of `packed`, from bit 8 on the kind in the state after, and bit 15 if a resident
+      page gets another state.
     kinds: 32 bytes indexed by `state | change bit << 3`: the FrameKind of a resident page.
     legal: 256 bytes by whole state byte: 1 where state and flags may stand together.
     copy_outlives_state: a page keeps its slot until its release list entry is processed.
@@ -89,9 +90,8 @@ class ModeTables:
 
     table: TransitionTable
     packed: tuple[bytes, bytes]
-    both_view: NDArray[np.uint8]
+    both: array[int]
     kinds: bytes
-    kinds_view: NDArray[np.uint8]
     legal: bytes
     copy_outlives_state: bool
 
@@ -151,6 +151,17 @@ def _legal(table: TransitionTable) -> bytes:
     return bytes(legal)
 
 
+def _both(packed: tuple[bytes, bytes], kinds: bytes) -> array[int]:
+    numbers = array("H")
+    for changed, entries in enumerate(packed):
+        for index, entry in enumerate(entries[:_CHANGED_ENTRIES]):
+            before, after = index & STATE_MASK, entry & STATE_MASK
+            moves = before & CONTENT_MASK == RESIDENT and after != before
+            kind = kinds[after | changed << 4]
+            numbers.append(entry | kind << _BOTH_KIND_SHIFT | moves * _BOTH_MOVES)
+    return numbers
+
+
 def _derive(table: TransitionTable) -> ModeTables:
     outlives = table.mode is Mode.KVM
     packed = (
@@ -161,11 +172,8 @@ def _derive(table: TransitionTable) -> ModeTables:
     return ModeTables(
         table=table,
         packed=packed,
-        both_view=np.frombuffer(
-            packed[0][:CHANGED_ENTRIES] + packed[1][:CHANGED_ENTRIES], dtype=np.uint8
-        ),
+        both=_both(packed, kinds),
         kinds=kinds,
-        kinds_view=np.frombuffer(kinds, dtype=np.uint8),
         legal=_legal(table),
         copy_outlives_state=outlives,
     )

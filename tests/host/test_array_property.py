@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from host_daemon.core import essa_array
+from host_daemon.core import _essa_pass, essa_array
 from host_daemon.core.config import HostGuards
 from host_daemon.core.effects import StageKind
 from host_daemon.core.host import Host
@@ -144,21 +144,91 @@ def test_lists_fill_and_drain_in_mid_array(mode: Mode) -> None:
     assert left.host.guest_statistics(1).paging.released - released >= 510
 
 
-def test_increasing_pages_without_flags_never_go_one_by_one(
+def test_only_what_needs_more_than_the_table_goes_one_by_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The vector path is not only right but taken, slots and drains included."""
-    left, right = twins(Mode.SEED, 0, 0, HostGuards())
-    calls = []
-    monkeypatch.setattr(essa_array, "_one_by_one", lambda *args: calls.append(args) or b"")
+    """The pass is not only right but built and taken, slots and drains included."""
+    assert essa_array.COMPILED
+    world, _ = twins(Mode.SEED, 0, 0, HostGuards())
+    alone: list[int] = []
+    monkeypatch.setattr(essa_array, "_one", lambda *args: alone.append(args[-1]) or 0)
     random = Random(3)
-    pfns = sorted(random.sample(range(PAGES), 1200))
-    array = EssaArray(
-        np.array([random.choice((0, 1, 2, 3, 4, 6, 9)) for _ in pfns], np.uint8),
-        np.array(pfns, np.uint32),
-    )
-    left.execute(array)
-    assert not calls
-    array.pfns[0] = array.pfns[1]
-    right.execute(array)
-    assert len(calls) == 1
+    pfns = random.sample(range(PAGES), 1200)
+    orcs = [random.choice((0, 1, 2, 3, 4, 6)) for _ in pfns]
+    orcs[7] = 9
+    orcs[1199] = 15
+    world.execute(EssaArray(np.array(orcs, np.uint8), np.array(pfns, np.uint32)))
+    full = [index for index in alone if orcs[index] <= 6]
+    assert [index for index in alone if orcs[index] > 6] == [7, 1199]
+    assert len(full) <= len(pfns) // 511  # a list was full there
+
+
+@settings(max_examples=10, deadline=None)
+@given(elements(), st.integers(0, 1 << 16), st.sampled_from([0, 40]))
+def test_without_the_pass_all_go_one_by_one(
+    element: tuple[list[int], list[int]], seed: int, moves: int
+) -> None:
+    """What is done where there was no C compiler."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(essa_array, "COMPILED", False)
+        compare(*twins(Mode.KVM, seed, moves, HostGuards()), *element)
+
+
+def buffers(**other: bytes | bytearray) -> list[bytes | bytearray]:
+    """What the pass takes for two elements of a guest with four pages, but for `other`."""
+    named: dict[str, bytes | bytearray] = {
+        "orcs": bytes(2),
+        "pfns": bytes(8),
+        "result": bytearray(2),
+        "counts": bytearray(56),
+        "states": bytearray(4),
+        "keys": bytearray(4),
+        "location": bytearray(16),
+        "kinds": bytearray(1),
+        "generations": bytes(2),
+        "entries": bytearray(12),
+        "table": bytes(512),
+    }
+    return list((named | other).values())
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"orcs": bytes(3)},
+        {"pfns": bytes(7)},
+        {"result": bytearray(1)},
+        {"result": bytes(2)},
+        {"counts": bytearray(48)},
+        {"states": bytearray(5)},
+        {"keys": bytearray(3)},
+        {"location": bytearray(12)},
+        {"kinds": bytearray()},
+        {"generations": b""},
+        {"entries": bytearray(8)},
+        {"table": bytes(511)},
+    ],
+    ids=lambda other: f"{next(iter(other))} of {len(next(iter(other.values())))}",
+)
+def test_the_pass_refuses_buffers_that_do_not_fit(other: dict[str, bytes | bytearray]) -> None:
+    assert _essa_pass.run(0, False, *buffers()) == (2, 0)
+    with pytest.raises((ValueError, BufferError)):
+        _essa_pass.run(0, False, *buffers(**other))
+
+
+def test_the_pass_stays_inside_its_buffers() -> None:
+    """A pfn that is not there ends it; a frame or a slot that is not there is our own bug."""
+    outside = np.array([3, 4], "<u4").tobytes()
+    assert _essa_pass.run(0, False, *buffers(pfns=outside)) == (1, 0)
+    far = bytearray(np.full(4, 9, "<u4").tobytes())
+    assert _essa_pass.run(0, False, *buffers(location=far)) == (2, 0)
+    for flag in (1 << 15, 0x20):  # it moves, it releases
+        table = np.full(256, flag, "<u2").tobytes()
+        with pytest.raises(SystemError, match="does not exist"):
+            _essa_pass.run(0, False, *buffers(location=far, table=table))
+    assert _essa_pass.run(5, False, *buffers()) == (5, 0)
+    for start in (-1, 1 << 70):
+        with pytest.raises((ValueError, OverflowError)):
+            _essa_pass.run(start, False, *buffers())
+    with pytest.raises(TypeError):
+        _essa_pass.run(0, False)

@@ -148,9 +148,6 @@ MACHINE: Final = Looks(
         "pending": Place(_stage, _Pending),
         "operations": _shared(FRAMES, DictView),
         "parked": Place(_parked, _Parked),
-        "put_by": _ALL_PAGES,
-        "put_by_count": _ALL_PAGES,
-        "all_put_by": _ALL_PAGES,
         "operation_count": Place(lambda _: FRAMES),
     },
     free={

@@ -1,0 +1,3 @@
+from typing import Any
+
+def run(start: int, kept: bool, *buffers: Any) -> tuple[int, int]: ...
