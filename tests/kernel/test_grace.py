@@ -151,7 +151,7 @@ def _all_violations(build: Callable[[Guards], SimWorld], guards: Guards) -> set[
 
         def __init__(self) -> None:
             self.world = build(guards)
-            self.options = self.world.options
+            self.options, self.waiting = self.world.options, self.world.waiting
             self.reached = self.world.reached
 
         def violations(self) -> list[str]:
