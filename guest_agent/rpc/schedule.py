@@ -63,11 +63,7 @@ class LoopSchedule:
 
     async def point(self, vcpu: Vcpu, label: str, accesses: Accesses) -> bool:
         """Go on at once, unless an interrupt is to be taken first."""
-        by_resource = self._by_resource
-        if by_resource:
-            for access in accesses:
-                if access.write and access.resource in by_resource:
-                    self.changed(access.resource)
+        self._writing(accesses)
         return vcpu.interruptible()
 
     async def wait_until(
@@ -80,10 +76,7 @@ class LoopSchedule:
             if condition():
                 break
             await self._park(vcpu, condition, label, accesses)
-        if self._by_resource:
-            for access in accesses:
-                if access.write and access.resource in self._by_resource:
-                    self.changed(access.resource)
+        self._writing(accesses)
         return False
 
     def interrupt_raised(self, vcpu: Vcpu) -> None:
@@ -109,6 +102,14 @@ class LoopSchedule:
             for n, w in sorted(self._waiters.items())
             if not w.woken.done()
         ]
+
+    def _writing(self, accesses: Accesses) -> None:
+        """A step with these accesses is about to happen."""
+        by_resource = self._by_resource
+        if by_resource:
+            for access in accesses:
+                if access.write and access.resource in by_resource:
+                    self.changed(access.resource)
 
     def _check(self) -> None:
         self._check_scheduled = False
@@ -156,7 +157,8 @@ class PerturbedSchedule(LoopSchedule):
         self._points_left -= 1
         if not self._points_left:
             await self._yield()
-        return await super().point(vcpu, label, accesses)
+        self._writing(accesses)  # as in `LoopSchedule`; a call of its own would cost a coroutine
+        return vcpu.interruptible()
 
     async def wait_until(
         self, vcpu: Vcpu, condition: Callable[[], bool], label: str, accesses: Accesses
