@@ -14,6 +14,7 @@ from typing import Final
 from race_explorer import exhaustive
 from race_explorer.campaign import measure, search
 from race_explorer.case import Case
+from race_explorer.recycling import recycled
 from race_explorer.report import OnProgress, Report, merge
 from race_explorer.strategies import make_strategy
 from race_explorer.strategies.profile import Profile
@@ -33,8 +34,8 @@ def searched(
     """Search the case. on_progress: called where one process makes all. Raises ValueError."""
     whole = strategy == exhaustive.NAME or make_strategy(strategy, seed).in_order
     if whole or jobs == 1 or schedules < 2 * RANGE_MIN:
-        return search(case.build, strategy, schedules, seed, on_progress=on_progress)
-    profile = measure(case.build, strategy, seed)
+        return search(recycled(case.build), strategy, schedules, seed, on_progress=on_progress)
+    profile = measure(recycled(case.build), strategy, seed)
     size = max(RANGE_MIN, -(-schedules // jobs))
     firsts = range(0, schedules, size)
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
@@ -49,4 +50,4 @@ def _part(
     case: Case, strategy: str, schedules: int, seed: int, first: int, profile: Profile
 ) -> Report:
     given = profile if first else None
-    return search(case.build, strategy, schedules, seed, first=first, profile=given)
+    return search(recycled(case.build), strategy, schedules, seed, first=first, profile=given)

@@ -10,14 +10,30 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Generator
 from dataclasses import dataclass
 from types import coroutine
+from typing import Protocol
 
 from guest_agent.kernel.page import reads, writes
 from guest_agent.kernel.ports import Accesses, Vcpu
 
 
+class Standing(Protocol):
+    """What a program is about to do."""
+
+    @property
+    def label(self) -> str: ...  # what it is called
+
+    def accesses(self) -> Accesses:
+        """What it touches, as things are."""
+        ...
+
+    def ready(self) -> bool:
+        """Whether it could do it now; `always` itself if that never changes."""
+        ...
+
+
 @dataclass(slots=True)
 class Step:
-    """What a coroutine is about to do. ready: whether it could; accesses: what it touches."""
+    """A Standing that is told what to say."""
 
     label: str
     accesses: Callable[[], Accesses]
@@ -25,7 +41,7 @@ class Step:
 
 
 @coroutine
-def stand(step: Step) -> Generator[Step, None, None]:
+def stand(step: Standing) -> Generator[Standing, None, None]:
     """Hand a step to the engine; returns when it is this actor's turn."""
     yield step
 
@@ -35,37 +51,80 @@ def always() -> bool:
     return True
 
 
+class _AtPoint:
+    """A vCPU at a point: an interrupt that is to be taken comes instead of the step."""
+
+    __slots__ = ("_accesses", "_vcpu", "label")
+
+    def __init__(self, vcpu: Vcpu, label: str, accesses: Accesses) -> None:
+        self._vcpu = vcpu
+        self.label = label
+        self._accesses = accesses
+
+    def accesses(self) -> Accesses:
+        """Of the step, and that it could be interrupted; or of the interrupt."""
+        vcpu = self._vcpu
+        if vcpu.interruptible():
+            return (writes("irq", vcpu.number),)
+        return (*self._accesses, reads("irq", vcpu.number))
+
+
+class _Passing(_AtPoint):
+    """Before a step that is possible at any time."""
+
+    __slots__ = ()
+    ready = staticmethod(always)
+
+
+class _Waiting(_AtPoint):
+    """Before a step that is possible only while a condition holds."""
+
+    __slots__ = ("_condition",)
+
+    def __init__(
+        self, vcpu: Vcpu, label: str, accesses: Accesses, condition: Callable[[], bool]
+    ) -> None:
+        super().__init__(vcpu, label, accesses)
+        self._condition = condition
+
+    def ready(self) -> bool:
+        """Whether the condition holds, or an interrupt is to be taken."""
+        return self._vcpu.interruptible() or self._condition()
+
+
 class SimSchedule:
     """ports.Schedule: every point is a choice."""
 
-    async def point(self, vcpu: Vcpu, label: str, accesses: Accesses) -> bool:
+    @coroutine
+    def point(self, vcpu: Vcpu, label: str, accesses: Accesses) -> Generator[Standing, None, bool]:
         """One step."""
-        await stand(Step(label, _touching(vcpu, accesses), always))
+        yield _Passing(vcpu, label, accesses)
         return vcpu.interruptible()
 
-    async def wait_until(
+    @coroutine
+    def wait_until(
         self, vcpu: Vcpu, condition: Callable[[], bool], label: str, accesses: Accesses
-    ) -> bool:
+    ) -> Generator[Standing, None, bool]:
         """One step, enabled while the condition holds or an interrupt is to be taken."""
-        touched = _touching(vcpu, accesses)
-        await stand(Step(label, touched, lambda: vcpu.interruptible() or condition()))
+        yield _Waiting(vcpu, label, accesses, condition)
         return vcpu.interruptible()
 
     def interrupt_raised(self, vcpu: Vcpu) -> None:
         """Nothing: enabledness is asked afresh at every step."""
 
 
-def _touching(vcpu: Vcpu, accesses: Accesses) -> Callable[[], Accesses]:
-    """What a step at a point touches: an interrupt that is to be taken comes instead of it."""
-    step, interrupt = (*accesses, reads("irq", vcpu.number)), (writes("irq", vcpu.number),)
-    return lambda: interrupt if vcpu.interruptible() else step
+Program = Coroutine[Standing, None, None]
 
 
 @dataclass(slots=True, eq=False)
 class Actor:
-    """A program and where it stands. daemon: may be unfinished when the run ends."""
+    """A program and where it stands. daemon: may be unfinished when the run ends.
+
+    begin: makes the program, which is None until then.
+    """
 
     name: str
-    program: Coroutine[Step, None, None]
-    step: Step | None = None
+    begin: Callable[[], Program]
     daemon: bool = False
+    program: Program | None = None
+    step: Standing | None = None

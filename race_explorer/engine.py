@@ -27,14 +27,34 @@ class Touch(Protocol):
     def write(self) -> bool: ...  # whether the step may change it
 
 
-@dataclass(frozen=True, slots=True)
 class Option:
-    """What one actor would do next."""
+    """What one actor would do next.
 
-    name: str
-    label: str
-    accesses: tuple[Touch, ...]
-    run: Callable[[], None]
+    accesses: what that touches, or a function that tells. It is asked once at most, and has to be
+    asked before anybody takes a step; most options are looked at for nothing but their names.
+    """
+
+    __slots__ = ("_accesses", "label", "name", "run")
+
+    def __init__(
+        self,
+        name: str,
+        label: str,
+        accesses: tuple[Touch, ...] | Callable[[], tuple[Touch, ...]],
+        run: Callable[[], None],
+    ) -> None:
+        self.name = name
+        self.label = label
+        self.run = run
+        self._accesses = accesses
+
+    @property
+    def accesses(self) -> tuple[Touch, ...]:
+        """What the step touches."""
+        accesses = self._accesses
+        if not isinstance(accesses, tuple):
+            self._accesses = accesses = accesses()
+        return accesses
 
 
 class World(Protocol):

@@ -20,6 +20,7 @@ from typing import Final
 from race_explorer.causality import clocks, precedes, races
 from race_explorer.engine import Run
 from race_explorer.recording import RecordedStep, Recording, record
+from race_explorer.recycling import recycled
 from race_explorer.replays.anchors import activity, is_program
 from race_explorer.replays.guides import ActorOrder, Indexed, attempt, steps_allowed
 from race_explorer.world import SimWorld
@@ -57,13 +58,13 @@ def minimal_flip(build: Callable[[], SimWorld], failing: Recording) -> Flip | No
     """
     if not failing.violations:
         raise ValueError("there is nothing to flip: the run violates nothing")
-    steps = failing.steps
+    steps, worlds = failing.steps, recycled(build)
     replays = 0
     for first, second in _candidates(steps):
         for order in _orders(steps, first, second):
             replays += 1
             actors = ActorOrder(steps[k].actor for k in order)
-            made = attempt(build, actors, steps_max=steps_allowed(len(steps)))
+            made = attempt(worlds, actors, steps_max=steps_allowed(len(steps)))
             if made is None or made.run.violations:
                 continue
             if _comes_before(made.run, steps[second], steps[first]):
@@ -77,7 +78,7 @@ def nearest_passing(build: Callable[[], SimWorld], failing: Recording) -> Record
 
     It goes on by the policy of `replays.anchors`. None if no run within the budget passes.
     """
-    choices, left = failing.choices, NEAREST_MAX
+    choices, left, worlds = failing.choices, NEAREST_MAX, recycled(build)
     for step in reversed(failing.steps):
         for other in range(len(step.enabled)):
             if other == step.choice:
@@ -86,7 +87,7 @@ def nearest_passing(build: Callable[[], SimWorld], failing: Recording) -> Record
                 return None
             left -= 1
             turned = dict(enumerate((*choices[: step.index - 1], other), 1))
-            made = attempt(build, Indexed(turned), steps_max=steps_allowed(len(choices)))
+            made = attempt(worlds, Indexed(turned), steps_max=steps_allowed(len(choices)))
             if made is not None and not made.run.violations:
                 return record(build, made.run.choices)
     return None

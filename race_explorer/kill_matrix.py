@@ -16,6 +16,7 @@ from typing import Any, Final
 from race_explorer.case import Case
 from race_explorer.catalogue import guards
 from race_explorer.exhaustive import explore
+from race_explorer.recycling import recycled
 from race_explorer.scenarios import SCENARIOS
 
 KILL_SCHEDULES_MAX: Final = 60_000
@@ -45,7 +46,7 @@ def cells(only: Iterable[str], guarded_max: int) -> list[Cell]:
 def examine(cell: Cell) -> int | None:
     """How many schedules it took to find a violation; None if none was found."""
     case = Case(cell.scenario, without=cell.off)
-    report = explore(case.build, schedules_max=cell.schedules_max)
+    report = explore(recycled(case.build), schedules_max=cell.schedules_max)
     return report.schedules if report.counterexample is not None else None
 
 

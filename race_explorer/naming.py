@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from guest_agent.kernel.content import parse_tag
 from shared.arch import KEY_CHANGED, STATE_MASK, STATE_NAMES, Orc
 from shared.commands import (
@@ -18,13 +20,16 @@ from shared.commands import (
     ProgramInterruption,
 )
 
+_ESSAS: Final = {int(orc): f"essa.{orc.name.lower()}" for orc in Orc}
+_OTHERS: Final[dict[type, str]] = {EssaArray: "essa.array"}
+
 
 def command_label(command: Command) -> str:
     """Such as "essa.set_volatile" or "load"."""
     if isinstance(command, Essa):
-        known = command.orc in Orc.__members__.values()
-        return f"essa.{Orc(command.orc).name.lower() if known else command.orc}"
-    return "essa.array" if isinstance(command, EssaArray) else type(command).__name__.lower()
+        return _ESSAS.get(command.orc) or f"essa.{command.orc}"
+    kind = type(command)
+    return _OTHERS.get(kind) or kind.__name__.lower()
 
 
 def describe(outcome: Outcome) -> str:

@@ -8,7 +8,7 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
 from typing import Any, Protocol
 
@@ -17,12 +17,12 @@ from guest_agent.kernel.content import TAGS_PER_PAGE, parse_tag
 from guest_agent.kernel.cpu import Cpu, KernelBug
 from guest_agent.kernel.kernel import KernelConfig
 from guest_agent.kernel.page import Mapping, writes
-from guest_agent.kernel.ports import DiskRequest
+from guest_agent.kernel.ports import Accesses, DiskRequest
 from guest_agent.kernel.syscalls import sys_read, sys_sync
 from host_daemon.core.config import HostGuards
-from host_daemon.core.effects import CHOOSE_VICTIM, PageIn, PageOut, Stage, StageKind
+from host_daemon.core.effects import CHOOSE_VICTIM, PageIn, PageOut, Stage
 from race_explorer import touching
-from race_explorer.actors import Actor, Step, always, stand
+from race_explorer.actors import Actor, Program, Step, always, stand
 from race_explorer.engine import Option
 from race_explorer.linked_guest import GUEST as GUEST
 from race_explorer.linked_guest import LinkedGuest
@@ -71,6 +71,7 @@ class SimWorld(LinkedGuest):
         self.sources: list[Source] = []
         self.has_timer = False
         self._actors: list[Actor] = []
+        self._to_begin = False
         self._transfers = 0
         self._devices: dict[int, str] = {}
         super().__init__(kernel, host_guards, link_guards, frame_count)
@@ -94,23 +95,37 @@ class SimWorld(LinkedGuest):
 
     # What scenarios do.
 
-    def spawn(
-        self, name: str, program: Coroutine[Any, None, None], *, daemon: bool = False
-    ) -> None:
+    def spawn(self, name: str, program: Program, *, daemon: bool = False) -> None:
         """Add a program. A daemon, such as a disk transfer, may be unfinished at the end."""
-        actor = Actor(name, program, daemon=daemon)
+        actor = Actor(name, lambda: program, daemon=daemon, program=program)
         self._actors.append(actor)
         self._resume(actor)
 
-    def run_vcpu(self, vcpu: int, program: Callable[[Cpu], Coroutine[Any, None, None]]) -> None:
+    def spawn_later(self, name: str, begin: Callable[[], Program], *, daemon: bool = False) -> None:
+        """Add a program that begins when somebody asks for the first step of the race."""
+        self._actors.append(Actor(name, begin, daemon=daemon))
+        self._to_begin = True
+
+    def run_vcpu(self, vcpu: int, program: Callable[[Cpu], Coroutine[Any, Any, None]]) -> None:
         """Run a program on a vCPU, which afterwards idles and takes interrupts."""
-        cpu = self.kernel.cpus[vcpu]
+        self.spawn_later(f"cpu{vcpu}", partial(self._on_vcpu, self.kernel.cpus[vcpu], program))
 
-        async def whole() -> None:
-            await program(cpu)
-            await self.kernel.idle(cpu, lambda: False)
+    async def _on_vcpu(self, cpu: Cpu, program: Callable[[Cpu], Coroutine[Any, Any, None]]) -> None:
+        await program(cpu)
+        await self.kernel.idle(cpu, _never)
 
-        self.spawn(f"cpu{vcpu}", whole())
+    def _begin(self) -> None:
+        """Whoever was not begun yet comes to its first step."""
+        self._to_begin = False
+        for actor in [actor for actor in self._actors if actor.program is None]:
+            actor.program = actor.begin()
+            self._resume(actor)
+
+    def abandon(self) -> None:
+        """Nobody goes on any more, and the world is not used again as it is."""
+        for actor in self._actors:
+            if actor.program is not None:
+                actor.program.close()
 
     def prepare(self, program: Coroutine[Any, None, None]) -> None:
         """Run a program to its end before the race begins, taking the first option always."""
@@ -146,6 +161,8 @@ class SimWorld(LinkedGuest):
 
     def standing(self) -> list[Actor]:
         """All programs, daemons included, each before its next step."""
+        if self._to_begin:
+            self._begin()
         return list(self._actors)
 
     def issuer_name(self, issuer: int) -> str:
@@ -157,7 +174,8 @@ class SimWorld(LinkedGuest):
         """Leave actors out before the race begins."""
         for actor in [a for a in self._actors if a.name in names]:
             self._actors.remove(actor)
-            actor.program.close()
+            if actor.program is not None:
+                actor.program.close()
         self.evictions = [pfn for pfn in self.evictions if f"host.evict.{pfn}" not in names]
 
     def mark(self, situation: str, when: Callable[[], bool] = always) -> None:
@@ -173,39 +191,52 @@ class SimWorld(LinkedGuest):
     def options(self) -> list[Option]:
         """Programs in the order of spawning, then host stages, paging, what sources have due,
         evictions, and what they have besides."""
-        options = [*self._forced(), *(self._eviction_option(pfn) for pfn in self.evictions)]
+        options = self._forced()
+        options += map(self._eviction_option, self.evictions)
         for source in self.sources if options else ():
             options += source.possible()
         return options
 
     def waiting(self) -> list[Option]:
         """Programs before a step that is not possible yet."""
-        standing = [(a, a.step) for a in self._actors if a.step is not None]
-        return [self._program_option(a, step) for a, step in standing if not step.ready()]
+        if self._to_begin:
+            self._begin()
+        return [
+            Option(actor.name, step.label, step.accesses, partial(self._resume, actor))
+            for actor in self._actors
+            if (step := actor.step) is not None and not step.ready()
+        ]
 
-    def _program_option(self, actor: Actor, step: Step) -> Option:
-        return Option(actor.name, step.label, step.accesses(), partial(self._resume, actor))
-
-    def _forced(self) -> Iterator[Option]:
+    def _forced(self) -> list[Option]:
         """Everything but the evictions that the host is free to make."""
+        if self._to_begin:
+            self._begin()
+        options = []
         for actor in self._actors:
-            if actor.step is not None and actor.step.ready():
-                yield self._program_option(actor, actor.step)
-        yield from map(self._stage_option, self.stages())
-        yield from map(self._paging_option, list(self.paging))
+            step = actor.step
+            if step is not None and (step.ready is always or step.ready()):
+                run = partial(self._resume, actor)
+                options.append(Option(actor.name, step.label, step.accesses, run))
+        options += map(self._stage_option, self.stages())
+        options += map(self._paging_option, self.paging)
         for source in self.sources:
-            yield from source.due()
+            options += source.due()
+        return options
 
     def stages(self) -> list[Stage]:
         """What the host could do by itself, but for the choice of a victim."""
-        return [s for s in self.host.enabled() if s.kind is not StageKind.CHOOSE_VICTIM]
+        return self.host.enabled_stages()
 
     def _stage_option(self, stage: Stage) -> Option:
-        kind, _, number = stage
-        name = f"host.{kind.name.lower()}.{number}"
+        label = stage.kind.name.lower()
+        touched = partial(self._working, stage)
+        return Option(
+            f"host.{label}.{stage.number}", label, touched, partial(self.run_stage, stage)
+        )
+
+    def _working(self, stage: Stage) -> Accesses:
         working = touching.working if self.wire is None else self.wire.working
-        touched = working(stage, self.faulting.get(number, 0))
-        return Option(name, kind.name.lower(), touched, partial(self.run_stage, stage))
+        return working(stage, self.faulting.get(stage.number, 0))
 
     def run_stage(self, stage: Stage) -> None:
         """Let the host do a stage that is enabled."""
@@ -236,8 +267,10 @@ class SimWorld(LinkedGuest):
         return Option(f"host.evict.{pfn}", "begin_eviction", (writes("host", pfn),), run)
 
     def _resume(self, actor: Actor) -> None:
+        program = actor.program
+        assert program is not None
         try:
-            actor.step = actor.program.send(None)
+            actor.step = program.send(None)
         except StopIteration:
             self._actors.remove(actor)
         except (KernelBug, AssertionError) as error:
@@ -248,8 +281,7 @@ class SimWorld(LinkedGuest):
         """The guest is gone with all that it did. One with its disk begins, and reads it again."""
         self.marks = self.reached()
         self._violations = [*self.violations()]
-        for actor in self._actors:
-            actor.program.close()
+        self.abandon()
         self._actors.clear()
         self.closing = None
         before = self.kernel
@@ -309,14 +341,16 @@ class SimWorld(LinkedGuest):
 
     def _run_first(self, done: Callable[[], bool]) -> None:
         """Let whoever comes first go on, always; if nobody can, the host chooses a victim."""
+        if self._to_begin:
+            self._begin()
         for _ in range(SETTLE_STEPS_MAX):
             if done() or self.violations():
                 return
             actor = next((a for a in self._actors if a.step is not None and a.step.ready()), None)
             if actor is not None:
                 self._resume(actor)
-            elif option := next(self._forced(), None):
-                option.run()
+            elif options := self._forced():
+                options[0].run()
             elif not self._tick() and not self.reclaim_one():
                 self._violations.append("deadlock while no race was on")
         self._violations.append(f"no end after {SETTLE_STEPS_MAX} steps while no race was on")
@@ -336,6 +370,11 @@ class SimWorld(LinkedGuest):
         found |= {"make_stable failed"} if counted.stable_failed else set()
         found |= {"discarded"} if counted.pages_discarded else set()
         return found
+
+
+def _never() -> bool:
+    """What an idle vCPU waits for."""
+    return False
 
 
 async def _nothing(_cpu: Cpu) -> None:

@@ -9,7 +9,7 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -59,13 +59,13 @@ class Schedule(Protocol):
     it and asks again. With False the step's effect follows at once.
     """
 
-    async def point(self, vcpu: Vcpu, label: str, accesses: Accesses) -> bool:
+    def point(self, vcpu: Vcpu, label: str, accesses: Accesses) -> Awaitable[bool]:
         """Stand before one shared access."""
         ...
 
-    async def wait_until(
+    def wait_until(
         self, vcpu: Vcpu, condition: Callable[[], bool], label: str, accesses: Accesses
-    ) -> bool:
+    ) -> Awaitable[bool]:
         """Stand before one shared access that is possible only while `condition()` holds.
 
         The condition depends on nothing but the resources in `accesses`.

@@ -176,6 +176,13 @@ class Host:
 
     def enabled(self) -> list[Stage]:
         """The stages that could run now, in an order that depends on the past alone."""
+        stages = self.enabled_stages()
+        if reclaim.has_victim(self._machine):
+            stages.append(CHOOSE_VICTIM)
+        return stages
+
+    def enabled_stages(self) -> list[Stage]:
+        """The same without CHOOSE_VICTIM, for those who name their victims themselves."""
         machine = self._machine
         stages = list(machine.pending)
         if machine.parked:
@@ -185,8 +192,6 @@ class Host:
                 if can_resume(machine, machine.guests[guest_id], issuer, parked.command)
             ]
             stages = resume + stages
-        if reclaim.has_victim(machine):
-            stages.append(CHOOSE_VICTIM)
         return stages
 
     def run(self, stage: Stage) -> None:

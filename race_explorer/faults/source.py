@@ -10,13 +10,12 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import partial
 from typing import Final
 
 from guest_agent.kernel.page import ANY, reads, writes
 from guest_agent.kernel.ports import Accesses
-from race_explorer.actors import Actor, Step
+from race_explorer.actors import Actor, Standing, Step
 from race_explorer.engine import Option
 from race_explorer.faults import hosts, messages, paging
 from race_explorer.faults.budget import LINK_KINDS, FaultBudget, FaultKind
@@ -44,7 +43,7 @@ class Faults:
         self._world = world
         self._wire: SimWire | None = None
         self._left: dict[FaultKind, int] = {}
-        self._paused: dict[str, Step] = {}
+        self._paused: dict[str, Standing] = {}
 
     def allow(self, budget: FaultBudget) -> None:
         """So many more of each kind."""
@@ -128,7 +127,7 @@ class Faults:
     def _pause(self, actor: Actor) -> None:
         assert actor.step is not None
         self._paused[actor.name] = actor.step
-        actor.step = replace(actor.step, ready=lambda: False)
+        actor.step = Step(actor.step.label, actor.step.accesses, lambda: False)
 
     def _resume(self, name: str) -> None:
         actor = next(actor for actor in self._world.standing() if actor.name == name)

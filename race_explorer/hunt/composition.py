@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final
 
 from guest_agent.kernel import invariants
@@ -262,7 +263,7 @@ def build(composition: Composition, protections: Protections) -> SimWorld:
     for vcpu, program in enumerate(composition.programs):
         world.run_vcpu(vcpu, stage.program(program))
     if composition.evictions:
-        world.spawn("host.evictor", stage.evictor(composition.evictions))
+        world.spawn_later("host.evictor", partial(stage.evictor, composition.evictions))
     return world
 
 

@@ -19,6 +19,7 @@ from race_explorer.draws import Draws
 from race_explorer.engine import Run
 from race_explorer.hunt.composition import COMPOSED
 from race_explorer.hunt.drawing import draw
+from race_explorer.recycling import recycled
 from race_explorer.signature import signature
 
 STRATEGY: Final = "portfolio"
@@ -78,7 +79,7 @@ def hunt(
     for number in numbers:
         case = composition_case(seed, number, preset, without)
         case.check()
-        report = search(case.build, STRATEGY, SCHEDULES_EACH, number, classify_every=0)
+        report = search(recycled(case.build), STRATEGY, SCHEDULES_EACH, number, classify_every=0)
         found.compositions += 1
         found.schedules += report.schedules
         found.steps += report.steps
@@ -119,7 +120,12 @@ def _found(case: Case, name: str, schedules: int) -> bool:
 
     def build_and_run(number: int) -> bool:
         report = search(
-            case.build, STRATEGY, SCHEDULES_EACH, number, classify_every=0, on_progress=look
+            recycled(case.build),
+            STRATEGY,
+            SCHEDULES_EACH,
+            number,
+            classify_every=0,
+            on_progress=look,
         )
         run = report.counterexample
         return run is not None and signature(run.violations) == name

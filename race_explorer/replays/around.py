@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
 from race_explorer.engine import STEPS_MAX
+from race_explorer.recycling import recycled
 from race_explorer.replays.guides import Attempt, Indexed, attempt
 from race_explorer.world import SimWorld
 
@@ -27,10 +28,10 @@ def around(
 
     Runs of more than `steps_max` steps are cut off, and left out together with what is like them.
     """
-    waiting = deque([(tuple(beginning), 0)])
+    worlds, waiting = recycled(build), deque([(tuple(beginning), 0)])
     while waiting:
         fixed, further = waiting.popleft()
-        made = attempt(build, Indexed(dict(enumerate(fixed, 1))), steps_max=steps_max)
+        made = attempt(worlds, Indexed(dict(enumerate(fixed, 1))), steps_max=steps_max)
         if made is None:
             continue
         yield made

@@ -19,6 +19,7 @@ from race_explorer.case import Case
 from race_explorer.engine import Run
 from race_explorer.exhaustive import explore
 from race_explorer.recording import record
+from race_explorer.recycling import recycled
 from race_explorer.replays.policies import SCHEDULES_MAX as AROUND_MAX
 from race_explorer.replays.policies import Policy, rerun
 from race_explorer.replays.replay import VIOLATED, FoundBy, Replay, replay_of
@@ -89,7 +90,7 @@ def library() -> Iterator[tuple[str, Replay]]:
     """All files that belong into the library, by name."""
     for cases, budget in ((removals(), SCHEDULES_MAX), (series(), SEED_SCHEDULES_MAX)):
         for name, case in cases.items():
-            report = explore(case.build, schedules_max=budget)
+            report = explore(recycled(case.build), schedules_max=budget)
             if report.counterexample is not None:
                 yield (
                     name,

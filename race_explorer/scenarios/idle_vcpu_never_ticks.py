@@ -8,6 +8,8 @@ grace_idle_signs_off). With the guard off the batch waits for it for ever.
 
 from __future__ import annotations
 
+from functools import partial
+
 from guest_agent.kernel.cpu import Cpu
 from guest_agent.kernel.grace import Grace
 from guest_agent.kernel.lru import LruKind
@@ -39,7 +41,8 @@ def build(protections: Protections) -> SimWorld:
     world.run_vcpu(0, put_and_wait)
     world.run_vcpu(1, nothing)
     for vcpu in range(2):
-        world.spawn(f"timer{vcpu}", Timer(kernel).ticks(vcpu), daemon=True)
+        ticks = partial(Timer(kernel).ticks, vcpu)
+        world.spawn_later(f"timer{vcpu}", ticks, daemon=True)
     return world
 
 

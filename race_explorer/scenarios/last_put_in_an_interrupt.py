@@ -9,6 +9,8 @@ find interrupts enabled when the page is on the list (guard free_keeps_irq_state
 
 from __future__ import annotations
 
+from functools import partial
+
 from guest_agent.kernel.cpu import Cpu
 from guest_agent.kernel.grace import PAGEVEC_SIZE
 from guest_agent.kernel.page_alloc import put_page
@@ -37,7 +39,7 @@ def build(protections: Protections) -> SimWorld:
     *before, by_program, by_interrupt = discard_and_hold(world, file, PAGEVEC_SIZE + 1)
     world.prepare(fill(kernel.cpus[0]))
     world.run_vcpu(0, put)
-    world.spawn("device", Device(kernel).interrupt(0, put_too))
+    world.spawn_later("device", partial(Device(kernel).interrupt, 0, put_too))
     return world
 
 

@@ -237,17 +237,17 @@ class SharesFrame(Host):
 class NeverDelivers(Host):
     """Discard faults are never delivered."""
 
-    def enabled(self) -> list[Stage]:
+    def enabled_stages(self) -> list[Stage]:
         """All but deliveries."""
-        return [s for s in super().enabled() if s.kind is not StageKind.DELIVER_FAULT]
+        return [s for s in super().enabled_stages() if s.kind is not StageKind.DELIVER_FAULT]
 
 
 class NeverResumes(Host):
     """What is parked stays parked."""
 
-    def enabled(self) -> list[Stage]:
+    def enabled_stages(self) -> list[Stage]:
         """All but resumptions."""
-        return [s for s in super().enabled() if s.kind is not StageKind.RESUME]
+        return [s for s in super().enabled_stages() if s.kind is not StageKind.RESUME]
 
 
 class ForgetsKeys(Host):
