@@ -135,18 +135,31 @@ async def storage_access(
         return outcome
     if check is not None:
         check.nullified()
-    arrived = cpu.kernel.arrived_faults
-    number = outcome.fault
     if cpu.translation is not None:
         await end_translation(cpu)
+    await do_discard_fault(cpu, await await_fault(cpu, outcome.fault, command.pfn))
+    return None
+
+
+async def await_fault(cpu: Cpu, number: int, pfn: int) -> DiscardFault:
+    """Wait for the program interruption in which an access to the page has ended. One step.
+
+    RACE(freed-while-fault-pending): an instruction and its interruption are one moment to
+    a guest. Here a message is under way between the two, however long it takes, and a grace period
+    that ended meanwhile would let the page be reused that the fault is about.
+    """
+    arrived = cpu.kernel.arrived_faults
+    depth = cpu.irq_off
+    if not cpu.kernel.guards.pending_fault_irqs_off:
+        cpu.local_irq_restore(0)
     await cpu.wait_until(
         lambda: number in arrived,
         "discard_fault.arrive",
         writes("fault", cpu.number),
-        reads("private", command.pfn),  # whether the page is part of a compound one
+        reads("private", pfn),  # whether the page is part of a compound one
     )
-    await do_discard_fault(cpu, arrived.pop(number))
-    return None
+    cpu.local_irq_restore(depth)
+    return arrived.pop(number)
 
 
 async def end_translation(cpu: Cpu) -> None:

@@ -269,6 +269,12 @@ class Guards:
         "6/6",
         "the handler enables interrupts only when it holds its reference",
     )
+    pending_fault_irqs_off: bool = protection(
+        "R17",
+        "discard.await_fault",
+        "this project",
+        "a vCPU that waits for its discard fault counts as disabled for interrupts",
+    )
     grace_period: bool = protection(
         "R17",
         "page_alloc.free_hot_cold_page",

@@ -52,6 +52,12 @@ class HostGuards:
         "this project",
         "a discard clears R and C, which the guest would take for data",
     )
+    redeliver_faults: bool = protection(
+        "",
+        "faults.redeliver",
+        "this project",
+        "a guest with a new connection is sent all faults that it has not acknowledged",
+    )
 
 
 def _bound(name: str, value: int, low: int, high: int) -> None:

@@ -72,7 +72,8 @@ def acknowledge(machine: Machine, guest: Guest, number: int) -> None:
 def redeliver(machine: Machine, guest: Guest) -> None:
     """Deliver everything unacknowledged again: the guest has a new stream."""
     before = _next(guest)
-    guest.delivered = 0
+    if machine.config.guards.redeliver_faults:
+        guest.delivered = 0
     _renew(machine, guest, before)
 
 

@@ -80,7 +80,8 @@ class CheckedWorld:
             found = recorder.end()
         if not self.world.violations():
             self._note(f"{option.name} at {option.label}", found)
-        self._lens.adopt(*recorder.fresh)
+        world = self.world  # of which some parts may be others now
+        self._lens.adopt(world.host, world.host_end, world.guest_end, world.kernel, *recorder.fresh)
 
     def _look_at_condition(self, actor: Actor) -> None:
         """Ask what an actor waits for, as the world does between steps."""

@@ -8,6 +8,7 @@ from typing import Final
 
 from guest_agent.kernel.page import ANY, writes
 from guest_agent.kernel.ports import Accesses
+from host_daemon.core.effects import StageKind
 from host_daemon.core.host import Host
 from race_explorer.faults.failure import Failure
 from race_explorer.faults.wire import BROKEN, SimWire
@@ -17,6 +18,7 @@ from shared.session.host_end import HostEnd
 
 _SESSION: Final[Accesses] = (BROKEN, writes("reply", ANY), writes("fault", ANY))
 _HOST: Final[Accesses] = (*_SESSION, writes("host", ANY), writes("frames"))
+_EVICTING: Final = (StageKind.REMOVE_ACCESS, StageKind.READ_CHANGE_BIT, StageKind.COMMIT)
 _OF_THE_GUEST: Final = (
     "irq",
     "files",
@@ -60,6 +62,10 @@ def _stop_and_resume(wire: SimWire) -> None:
     host and sessions are written down."""
     world, before = wire.world, wire.world.host_end
     wire.cut()
+    if any(stage.kind in _EVICTING for stage in world.stages()):
+        world.mark("resumed inside an eviction")
+    if world.host.guest_statistics(GUEST).faults_open:
+        world.mark("resumed with a fault outstanding")
     while world.paging:
         world.finish_paging(world.paging[0])
     world.host = Host.restore(world.host.snapshot(), NO_CHOICES)

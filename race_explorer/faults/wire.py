@@ -72,6 +72,13 @@ class SimWire:
 
     def cut(self) -> None:
         """Both connections break, and whatever is on its way is lost, copies included."""
+        for lost, what in (
+            (self.requests, "a command is lost on its way"),
+            (any(self.replies.values()), "an outcome is lost on its way"),
+            (self.faults, "a fault is lost on its way"),
+        ):
+            if lost:
+                self.world.mark(what)
         self.connected = self.subscribed = False
         self._lose_all()
 

@@ -51,12 +51,13 @@ class GuestEnd:
 
     def connection_lost(self) -> None:
         """Mark all outstanding commands, and all acknowledgements, as to be sent again."""
-        self._unsent = sorted(self._outstanding)
+        if self.guards.resend_outstanding:
+            self._unsent = sorted(self._outstanding)
 
     def receive(self, vcpu: int, number: int, outcome: Outcome) -> bool:
         """Whether this answers the issuer's outstanding command; a repeat answers nothing."""
         current = self._outstanding.get(vcpu)
-        if current is None or current[0] != number:
+        if current is None or (current[0] != number and self.guards.match_answers):
             return False
         del self._outstanding[vcpu]
         if vcpu in self._unsent:  # answered from an earlier connection before it was sent again
