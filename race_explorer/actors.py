@@ -51,6 +51,11 @@ def always() -> bool:
     return True
 
 
+def never() -> bool:
+    """The condition of what does not happen."""
+    return False
+
+
 class _AtPoint:
     """A vCPU at a point: an interrupt that is to be taken comes instead of the step."""
 
@@ -93,12 +98,21 @@ class _Waiting(_AtPoint):
 
 
 class SimSchedule:
-    """ports.Schedule: every point is a choice."""
+    """ports.Schedule: every point is a choice, but those that are passed.
+
+    passes: asked at every point: whether its program goes on at once, without a choice.
+    """
+
+    __slots__ = ("_passes",)
+
+    def __init__(self, passes: Callable[[], bool] = never) -> None:
+        self._passes = passes
 
     @coroutine
     def point(self, vcpu: Vcpu, label: str, accesses: Accesses) -> Generator[Standing, None, bool]:
         """One step."""
-        yield _Passing(vcpu, label, accesses)
+        if not self._passes():
+            yield _Passing(vcpu, label, accesses)
         return vcpu.interruptible()
 
     @coroutine
@@ -106,7 +120,8 @@ class SimSchedule:
         self, vcpu: Vcpu, condition: Callable[[], bool], label: str, accesses: Accesses
     ) -> Generator[Standing, None, bool]:
         """One step, enabled while the condition holds or an interrupt is to be taken."""
-        yield _Waiting(vcpu, label, accesses, condition)
+        if not (self._passes() and (vcpu.interruptible() or condition())):
+            yield _Waiting(vcpu, label, accesses, condition)
         return vcpu.interruptible()
 
     def interrupt_raised(self, vcpu: Vcpu) -> None:

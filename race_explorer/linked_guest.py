@@ -109,7 +109,7 @@ class LinkedGuest(ABC):
     def new_guest(self, ledger: Ledger) -> None:
         """A kernel before its boot. ledger: of what its disk holds."""
         self.guest_end = GuestEnd(self._issuers, self._link_guards)
-        self.kernel = Kernel(self._kernel_config, self, SimSchedule(), self, ledger)
+        self.kernel = Kernel(self._kernel_config, self, SimSchedule(self.passes), self, ledger)
         self.replies: dict[int, Outcome] = {}
         self.faulting: dict[int, int] = {}
         self._devices_free = list(range(self._kernel_config.vcpu_count, self._issuers))
@@ -123,7 +123,10 @@ class LinkedGuest(ABC):
 
         With a wire: to send it; the wire says what follows.
         """
-        await stand(Step(command_label(command), lambda: self._calling(issuer, command), always))
+        if not self.passes():
+            await stand(
+                Step(command_label(command), lambda: self._calling(issuer, command), always)
+            )
         wire = self.wire
         outcome = await (self._carry if wire is None else wire.carry)(issuer, command)
         self.answered = outcome
@@ -251,6 +254,10 @@ class LinkedGuest(ABC):
         """A discard fault comes to the guest's end of the link."""
         if self.guest_end.fault_received(fault):
             self.kernel.discard_fault_arrived(fault)
+
+    @abstractmethod
+    def passes(self) -> bool:
+        """Whether a program that comes to a step that is possible takes it at once."""
 
     # ports.Disk
 

@@ -22,7 +22,7 @@ from guest_agent.kernel.syscalls import sys_read, sys_sync
 from host_daemon.core.config import HostGuards
 from host_daemon.core.effects import CHOOSE_VICTIM, PageIn, PageOut, Stage
 from race_explorer import touching
-from race_explorer.actors import Actor, Program, Step, always, stand
+from race_explorer.actors import Actor, Program, Step, always, never, stand
 from race_explorer.engine import Option
 from race_explorer.linked_guest import GUEST as GUEST
 from race_explorer.linked_guest import LinkedGuest
@@ -72,6 +72,8 @@ class SimWorld(LinkedGuest):
         self.has_timer = False
         self._actors: list[Actor] = []
         self._to_begin = False
+        self._before: list[Actor] | None = None
+        self._steps_left = 0
         self._transfers = 0
         self._devices: dict[int, str] = {}
         super().__init__(kernel, host_guards, link_guards, frame_count)
@@ -85,12 +87,14 @@ class SimWorld(LinkedGuest):
         self.spawn(name, self._transfer(name, request), daemon=True)
 
     async def _transfer(self, name: str, request: DiskRequest) -> None:
-        await stand(Step("device", lambda: touching.starting(request), always))
+        if not self.passes():
+            await stand(Step("device", lambda: touching.starting(request), always))
         issuer = self._devices_free.pop(0)
         self._requests[issuer], self._devices[issuer] = request, name
         result = await transfer(self, self.store, issuer, request)
         self._devices_free.append(issuer)
-        await stand(Step("interrupt", lambda: touching.completing(request), always))
+        if not self.passes():
+            await stand(Step("interrupt", lambda: touching.completing(request), always))
         complete(self.kernel, request, result)
 
     # What scenarios do.
@@ -99,7 +103,10 @@ class SimWorld(LinkedGuest):
         """Add a program. A daemon, such as a disk transfer, may be unfinished at the end."""
         actor = Actor(name, lambda: program, daemon=daemon, program=program)
         self._actors.append(actor)
+        # Whoever does this may be passing steps; the new program comes to its first one only.
+        spawner, self._before = self._before, None
         self._resume(actor)
+        self._before = spawner
 
     def spawn_later(self, name: str, begin: Callable[[], Program], *, daemon: bool = False) -> None:
         """Add a program that begins when somebody asks for the first step of the race."""
@@ -112,7 +119,7 @@ class SimWorld(LinkedGuest):
 
     async def _on_vcpu(self, cpu: Cpu, program: Callable[[Cpu], Coroutine[Any, Any, None]]) -> None:
         await program(cpu)
-        await self.kernel.idle(cpu, _never)
+        await self.kernel.idle(cpu, never)
 
     def _begin(self) -> None:
         """Whoever was not begun yet comes to its first step."""
@@ -343,17 +350,32 @@ class SimWorld(LinkedGuest):
         """Let whoever comes first go on, always; if nobody can, the host chooses a victim."""
         if self._to_begin:
             self._begin()
-        for _ in range(SETTLE_STEPS_MAX):
+        self._steps_left = SETTLE_STEPS_MAX
+        while self._steps_left:
+            self._steps_left -= 1
             if done() or self.violations():
                 return
-            actor = next((a for a in self._actors if a.step is not None and a.step.ready()), None)
+            actor = self._first_ready(self._actors)
             if actor is not None:
+                self._before = self._actors[: self._actors.index(actor)]
                 self._resume(actor)
+                self._before = None
             elif options := self._forced():
                 options[0].run()
             elif not self._tick() and not self.reclaim_one():
                 self._violations.append("deadlock while no race was on")
         self._violations.append(f"no end after {SETTLE_STEPS_MAX} steps while no race was on")
+
+    def _first_ready(self, actors: Iterable[Actor]) -> Actor | None:
+        return next((a for a in actors if a.step is not None and a.step.ready()), None)
+
+    def passes(self) -> bool:
+        """Not in a race. Before and after it, if the program would be the first again."""
+        before = self._before
+        if before is None or not self._steps_left or self.violations():
+            return False
+        self._steps_left -= 1
+        return self._first_ready(before) is None
 
     def _tick(self) -> bool:
         """A timer interrupt for every vCPU that has a use for one; False if none has."""
@@ -370,11 +392,6 @@ class SimWorld(LinkedGuest):
         found |= {"make_stable failed"} if counted.stable_failed else set()
         found |= {"discarded"} if counted.pages_discarded else set()
         return found
-
-
-def _never() -> bool:
-    """What an idle vCPU waits for."""
-    return False
 
 
 async def _nothing(_cpu: Cpu) -> None:
