@@ -1,0 +1,1 @@
+"""How fast the race explorer is, what it finds how soon, and what reductions are worth."""
