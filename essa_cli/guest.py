@@ -37,6 +37,7 @@ from guest_agent.workload.tracefile import resolve
 from host_daemon.config import parse_pages
 from shared import telemetry
 from shared.arch import Mode
+from shared.collection import collect_seldom
 from shared.rpc.channel import DEFAULT_LISTEN, HostUnreachableError, parse_address
 
 PAGES_MAX: Final = 1 << 20
@@ -274,6 +275,7 @@ def _run(config: GuestConfig) -> Report:
     agent: GuestAgent | None = None
     try:
         agent = GuestAgent(config, load_plan(config))
+        collect_seldom()
         return uvloop.run(_with_progress(agent))
     except (ConfigError, TraceError, DiskFileError) as error:
         raise CliError(str(error)) from None

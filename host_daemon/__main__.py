@@ -11,6 +11,7 @@ from host_daemon.checkpoint import CheckpointError
 from host_daemon.config import DaemonConfig
 from host_daemon.paging.ports import PagingFileError
 from shared import telemetry
+from shared.collection import collect_seldom
 from shared.errors import EssaError, InvalidRequestError
 
 
@@ -23,6 +24,7 @@ def run(configuration: DaemonConfig) -> int:
         text = "the host does not run under python -O: its assertions guard the guests' memory"
         raise InvalidRequestError(text, field="-O")
     telemetry.configure(level=configuration.log_level)
+    collect_seldom()
     try:
         return uvloop.run(daemon.run(configuration))
     except (PagingFileError, CheckpointError) as error:
