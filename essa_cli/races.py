@@ -19,6 +19,7 @@ from essa_cli.races_told import EXPORTS, picture, told, write
 from race_explorer.campaign import STRATEGY_NAMES
 from race_explorer.case import Case
 from race_explorer.catalogue import guards
+from race_explorer.faults import FaultKind
 from race_explorer.pictures.html import html
 from race_explorer.recording import Recording
 from race_explorer.replays.library import replay_for
@@ -33,6 +34,7 @@ from race_explorer.verdict import Outcome, judge
 
 EXIT: Final = {Outcome.HOLDS: 0, Outcome.VIOLATED: 1, Outcome.INCONCLUSIVE: 3}
 SCHEDULES: Final = 60_000
+FAULTS: Final = f"What may fail, and how often, such as cut=1,tick=2: {', '.join(FaultKind)}."
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -107,9 +109,11 @@ def show(name: Annotated[str, typer.Argument(help="Scenario.")], as_json: Json =
     return 0
 
 
-def case_of(name: str, preset: str = "fixed", without: tuple[str, ...] = ()) -> Case:
+def case_of(
+    name: str, preset: str = "fixed", without: tuple[str, ...] = (), faults: str = ""
+) -> Case:
     """The case. Raises CliError for what does not exist."""
-    case = Case(name, preset=preset, without=without)
+    case = Case(name, preset=preset, without=without, faults=faults)
     try:
         case.check()
     except ValueError as error:
@@ -121,6 +125,7 @@ def run(
     name: Annotated[str, typer.Argument(help="Scenario.")],
     without: Annotated[list[str] | None, typer.Option(help="Guard to switch off.")] = None,
     preset: Annotated[str, typer.Option(help="seed or fixed.")] = "fixed",
+    faults: Annotated[str, typer.Option(help=FAULTS)] = "",
     strategy: Annotated[str, typer.Option(help=" | ".join(STRATEGY_NAMES))] = "exhaustive",
     schedules: Annotated[int, typer.Option(min=1, help="Budget.")] = SCHEDULES,
     seed: Annotated[int, typer.Option(min=0)] = 0,
@@ -130,7 +135,7 @@ def run(
     as_json: Json = False,
 ) -> int:
     """Search a scenario, and say whether it holds."""
-    case = case_of(name, preset, tuple(without or ()))
+    case = case_of(name, preset, tuple(without or ()), faults)
     if strategy not in STRATEGY_NAMES:
         raise CliError(f"--strategy is {strategy!r}; it must be {' or '.join(STRATEGY_NAMES)}")
     with Console(stderr=True).status(f"{name}: searching"):

@@ -60,6 +60,7 @@ def judge(scenario: Scenario, case: Case, report: Report) -> Verdict:
         "preset": case.preset,
         "without": list(case.without),
         "dropped": list(case.dropped),
+        "faults": case.faults,
     }
     return Verdict(
         verdict.outcome, verdict.reason, verdict.statements, {**about, **verdict.figures}

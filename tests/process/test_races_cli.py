@@ -34,6 +34,16 @@ def test_what_is_violated_is_drawn_and_ends_with_1() -> None:
     assert "token: ESSA1" in done.stdout
 
 
+def test_what_may_fail_is_said_and_is_in_the_verdict() -> None:
+    words = ("run", "freed-while-fault-pending", "--faults", "cut=1", "--strategy", "random")
+    held = races(*words, "--schedules", "150", "--json")
+    assert held.returncode == 0, held.stdout + held.stderr
+    assert json.loads(held.stdout)["faults"] == "cut=1"
+    lost = races(*words, "--schedules", "200", "--without", "redeliver_faults")
+    assert lost.returncode == 1, lost.stdout + lost.stderr
+    assert "deadlock: " in lost.stdout
+
+
 def test_processes_make_no_difference_to_the_verdict() -> None:
     words = ("run", "dirty-bit-in-transit", "--strategy", "random", "--schedules", "400", "--json")
     one, two = (races(*words, "--jobs", jobs) for jobs in ("1", "2"))
@@ -51,7 +61,8 @@ def test_committed_replays_end_as_they_did() -> None:
 def test_bad_input_is_one_line_and_2(tmp_path: Path) -> None:
     broken = tmp_path / "broken.essa-replay"
     broken.write_text("format = ", encoding="utf-8")
-    for words in (("replay", str(broken)), ("run", "no-such"), ("show", "no-such")):
+    faulty = ("run", "dirty-bit-in-transit", "--faults", "flood=1")
+    for words in (("replay", str(broken)), ("run", "no-such"), ("show", "no-such"), faulty):
         done = races(*words)
         assert done.returncode == 2
         assert len(done.stderr.splitlines()) == 1
