@@ -35,11 +35,14 @@ def test_what_is_violated_is_drawn_and_ends_with_1() -> None:
 
 
 def test_what_may_fail_is_said_and_is_in_the_verdict() -> None:
-    words = ("run", "freed-while-fault-pending", "--faults", "cut=1", "--strategy", "random")
-    held = races(*words, "--schedules", "150", "--json")
+    few = ("--strategy", "random", "--schedules", "100")
+    held = races("run", "cut-before-delivery", "--faults", "pause=1", *few, "--json")
     assert held.returncode == 0, held.stdout + held.stderr
-    assert json.loads(held.stdout)["faults"] == "cut=1"
-    lost = races(*words, "--schedules", "200", "--without", "redeliver_faults")
+    told = json.loads(held.stdout)
+    assert told["faults"] == "pause=1"
+    assert told["reached"]["pause"] > 0
+    words = ("--without", "redeliver_faults", "--faults", "cut=1")
+    lost = races("run", "freed-while-fault-pending", *words, *few)
     assert lost.returncode == 1, lost.stdout + lost.stderr
     assert "deadlock: " in lost.stdout
 
