@@ -24,8 +24,8 @@ from typing import Any, Final
 from host_daemon import checkpoint
 from host_daemon.checkpoint import CheckpointError
 from host_daemon.config import DaemonConfig, wrong
+from host_daemon.core.compiled import ESSA_PASS
 from host_daemon.core.config import HostConfig
-from host_daemon.core.essa_array import COMPILED
 from host_daemon.core.host import Host
 from host_daemon.paging.device import FilePagingDevice, open_paging_device
 from host_daemon.rpc.server import Servers
@@ -155,7 +155,7 @@ def _announce(
     how = f"resumed={len(shell.sessions)}" if resumed else "resumed=no"
     print(f"essa host ready: {where} control={control} {sizes} {incarnation} {how}", flush=True)
     logger().info("host_started", process=os.getpid(), resumed=resumed)
-    if not COMPILED:
+    if ESSA_PASS is None:
         logger().warning("arrays_of_essas_are_slow", reason="installed without a C compiler")
 
 

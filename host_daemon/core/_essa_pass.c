@@ -1,5 +1,5 @@
 /*
- * One pass over an array of ESSAs: what essa.perform does to a page without flags, for as many
+ * Many pages in one go. `run` is one pass over an array of ESSAs: what essa.perform does to a page without flags, for as many
  * elements in a row as need no more than that.
  *
  * Rules:
@@ -8,6 +8,8 @@
  *   What went before is done, it and what comes after are not.
  * - A block's states come first, then what hangs on some of them: most pages' places are of no
  *   interest, and not worth a line of the cache each.
+ *
+ * `free` drains a release list whose entries alone hold their slots.
  */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -252,15 +254,68 @@ static PyObject *py_run(PyObject *module, PyObject *const *args, Py_ssize_t narg
 	return answer;
 }
 
+PyDoc_STRVAR(free_doc,
+"free(entries, generations, slots) -> None\n\n"
+"Let go of the slots that release entries name, and list them. Atomic: it holds the\n"
+"interpreter. Raises ValueError for buffers that do not fit together, nothing changed, and\n"
+"SystemError for a slot that does not exist or is free already.");
+
+static int free_slots(const Py_buffer *entries, const Py_buffer *generations,
+		      const Py_buffer *slots)
+{
+	const uint32_t *entry = entries->buf;
+	uint16_t *generation = generations->buf;
+	uint32_t *out = slots->buf;
+	size_t count = slots->len / sizeof(*out), end = generations->len / sizeof(*generation);
+
+	if (slots->len % sizeof(*out) || (size_t)entries->len != count * ENTRY_SIZE * sizeof(*entry)) {
+		PyErr_SetString(PyExc_ValueError, "entries must hold three numbers for each of slots");
+		return -1;
+	}
+	for (size_t i = 0; i < count; i++) {
+		uint32_t slot = entry[i * ENTRY_SIZE + 1];
+
+		if (slot >= end || !(generation[slot] & 1)) {
+			PyErr_Format(PyExc_SystemError, "slot %u is not held", slot);
+			return -1;
+		}
+		generation[slot]++;
+		out[i] = slot;
+	}
+	return 0;
+}
+
+static PyObject *py_free(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
+{
+	static const int flags[] = { PyBUF_SIMPLE, PyBUF_WRITABLE, PyBUF_WRITABLE };
+	Py_buffer views[3];
+	int got, failed = 1;
+
+	(void)module;
+	if (nargs != 3)
+		return PyErr_Format(PyExc_TypeError, "free takes 3 arguments");
+	for (got = 0; got < 3; got++)
+		if (PyObject_GetBuffer(args[got], &views[got], flags[got]))
+			break;
+	if (got == 3)
+		failed = free_slots(&views[0], &views[1], &views[2]);
+	while (got--)
+		PyBuffer_Release(&views[got]);
+	if (failed)
+		return NULL;
+	Py_RETURN_NONE;
+}
+
 static PyMethodDef methods[] = {
 	{ "run", (PyCFunction)(void (*)(void))py_run, METH_FASTCALL, run_doc },
+	{ "free", (PyCFunction)(void (*)(void))py_free, METH_FASTCALL, free_doc },
 	{ NULL, NULL, 0, NULL },
 };
 
 static struct PyModuleDef module = {
 	.m_base = PyModuleDef_HEAD_INIT,
 	.m_name = "_essa_pass",
-	.m_doc = "The pass over an array of ESSAs; see essa_array.py.",
+	.m_doc = "Many pages in one go; see essa_array.py and release.py.",
 	.m_size = -1,
 	.m_methods = methods,
 };

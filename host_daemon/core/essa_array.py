@@ -5,30 +5,24 @@ Rules:
 - The pass ends before an element that needs more than the table; that one is executed alone,
   and the pass goes on behind it.
 - An element's exception stands in its result byte and stops nothing.
-- Without a C compiler at installation there is no pass, and all are executed one by one: right,
-  and some hundred times slower. `COMPILED` says which it is.
+- Without a C compiler at installation there is no pass, and all are executed one by one.
 """
 
 from __future__ import annotations
 
 from array import array
+from collections.abc import Callable
 from typing import Final
 
 import numpy as np
 
 from host_daemon.core import essa, release
+from host_daemon.core.compiled import ESSA_PASS
 from host_daemon.core.guest import RELEASE_ENTRY_SIZE, Guest
 from host_daemon.core.machine import Machine
 from host_daemon.core.tables import ORC_COUNT
 from shared.arch import ELEMENT_INTERRUPTION
 from shared.commands import EssaArray, EssaArrayOutcome, EssaOutcome
-
-try:
-    from host_daemon.core import _essa_pass
-except ImportError:
-    COMPILED = False
-else:
-    COMPILED = True
 
 SHORT: Final = 16
 """Arrays up to this length are faster one by one."""
@@ -42,8 +36,8 @@ def execute(machine: Machine, guest: Guest, issuer: int, command: EssaArray) -> 
     if general:
         return EssaArrayOutcome(bytes([ELEMENT_INTERRUPTION | general]) * length)
     result = bytearray(length)
-    if COMPILED and length > SHORT:
-        _in_passes(machine, guest, issuer, command, result)
+    if ESSA_PASS is not None and length > SHORT:
+        _in_passes(ESSA_PASS.run, machine, guest, issuer, command, result)
     else:
         for index in range(length):
             result[index] = _one(machine, guest, issuer, command, index)
@@ -62,7 +56,12 @@ def _one(machine: Machine, guest: Guest, issuer: int, command: EssaArray, index:
 
 
 def _in_passes(
-    machine: Machine, guest: Guest, issuer: int, command: EssaArray, result: bytearray
+    run: Callable[..., tuple[int, int]],
+    machine: Machine,
+    guest: Guest,
+    issuer: int,
+    command: EssaArray,
+    result: bytearray,
 ) -> None:
     orcs = np.ascontiguousarray(command.orcs, np.uint8)
     pfns = np.ascontiguousarray(command.pfns, np.uint32)
@@ -71,7 +70,7 @@ def _in_passes(
     index, length = 0, len(orcs)
     while index < length:
         entries = release.room(machine, guest, issuer)
-        index, used = _essa_pass.run(
+        index, used = run(
             index, tables.copy_outlives_state, orcs, pfns, result, counts,
             guest.states_view, guest.keys_view, guest.location_view, machine.frames.kinds_view,
             slots.generations_view, entries, tables.both,

@@ -50,9 +50,9 @@ class IndexPool:
         """Take back a number that was given out."""
         self._returned.append(number)
 
-    def give_many(self, numbers: NDArray[np.integer]) -> None:
+    def give_many(self, numbers: array[int]) -> None:
         """Take back many, in order."""
-        self._returned.frombytes(numbers.astype(np.uint32, copy=False).tobytes())
+        self._returned.extend(numbers)
 
     def snapshot(self) -> dict[str, object]:
         """Plain data for `restore`."""
@@ -110,12 +110,9 @@ class SlotTable:
 
     def free_many(self, slots: NDArray[np.integer]) -> None:
         """Let go of many distinct held slots, in order."""
-        indices = slots.astype(np.intp)  # numpy would do it again for each use
-        generations = self.generations_view.take(indices)
-        assert np.bitwise_and.reduce(generations) & 1, "a slot is free already"
-        generations += np.uint16(1)  # wraps as the scalar does
-        self.generations_view[indices] = generations
-        self.pool.give_many(slots)
+        assert np.all(self.generations_view[slots] & 1), "a slot is free already"
+        self.generations_view[slots] += np.uint16(1)  # wraps as the scalar does
+        self.pool.give_many(array("I", slots.astype(np.uint32).tobytes()))
 
     def retire(self, slot: int) -> None:
         """Never use again a held slot whose write failed."""

@@ -12,12 +12,14 @@ Models: collaborative block release list handling in arch/s390/kvm (CBRL).
 
 from __future__ import annotations
 
+from array import array
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from host_daemon.core import transit
+from host_daemon.core.compiled import ESSA_PASS
 from host_daemon.core.effects import Stage, StageKind
 from host_daemon.core.guest import RELEASE_ENTRY_SIZE, Guest
 from host_daemon.core.machine import Machine
@@ -25,9 +27,7 @@ from host_daemon.core.tables import FLAGS, IN_TRANSIT, PRESERVED, RESIDENT, ZERO
 from shared.arch import CONTENT_MASK, RELEASE_LIST_MAX, USAGE_MASK, Usage
 
 _FULL: Final = RELEASE_LIST_MAX * RELEASE_ENTRY_SIZE
-_ROOM: Final = 4 * _FULL
-_MANY: Final = 16 * RELEASE_ENTRY_SIZE
-"""Lists shorter than this are faster one by one."""
+_ROOM: Final = array("I", bytes(4 * 4 * _FULL))
 
 
 def _stage(guest: Guest, vcpu: int) -> Stage:
@@ -59,14 +59,13 @@ def add(machine: Machine, guest: Guest, vcpu: int, pfn: int) -> None:
         drain(machine, guest, vcpu)
 
 
-def room(machine: Machine, guest: Guest, vcpu: int) -> NDArray[np.uint32]:
+def room(machine: Machine, guest: Guest, vcpu: int) -> array[int]:
     """Space for the entries that `add_entries` would take at a time."""
-    if _owns_alone(machine, guest):
-        return np.empty(_ROOM, np.uint32)
-    return np.empty(_FULL - len(guest.releases[vcpu]), np.uint32)
+    alone = _owns_alone(machine, guest)
+    return _ROOM[:] if alone else _ROOM[: _FULL - len(guest.releases[vcpu])]
 
 
-def add_entries(machine: Machine, guest: Guest, vcpu: int, numbers: NDArray[np.uint32]) -> None:
+def add_entries(machine: Machine, guest: Guest, vcpu: int, numbers: array[int]) -> None:
     """The same as `add` for each of the pages named, of which each holds its slot.
 
     numbers: entries one after the other, no more than there was `room` for.
@@ -74,17 +73,16 @@ def add_entries(machine: Machine, guest: Guest, vcpu: int, numbers: NDArray[np.u
     listed = guest.releases[vcpu]
     if not listed:
         machine.pending[_stage(guest, vcpu)] = None
-    listed.frombytes(numbers.tobytes())
+    listed.extend(numbers)
     if len(listed) == _FULL:
         drain(machine, guest, vcpu)
     elif len(listed) > _FULL:
         # Only their entries hold these slots: to free them later and at once is the same.
-        kept = len(listed) % _FULL
-        numbers = np.array(listed, np.uint32)
-        _free_owned(machine, guest, numbers[1 : len(numbers) - kept : RELEASE_ENTRY_SIZE])
-        del listed[: len(listed) - kept]
+        over = len(listed) - len(listed) % _FULL
+        _free_owned(machine, guest, listed[:over])
+        del listed[:over]
         del machine.pending[_stage(guest, vcpu)]
-        if kept:
+        if listed:
             machine.pending[_stage(guest, vcpu)] = None
 
 
@@ -97,8 +95,8 @@ def drain(machine: Machine, guest: Guest, vcpu: int) -> None:
     """Process one vCPU's list and leave it empty."""
     entries = guest.releases[vcpu]
     del machine.pending[_stage(guest, vcpu)]
-    if len(entries) >= _MANY and _owns_alone(machine, guest):
-        _free_owned(machine, guest, entry_rows(guest, vcpu)[:, 1])
+    if ESSA_PASS is not None and _owns_alone(machine, guest):
+        _free_owned(machine, guest, entries)
     else:
         process = _free_named if machine.config.guards.slot_generation else _free_present
         numbers = iter(entries.tolist())
@@ -115,9 +113,12 @@ def drain_all(machine: Machine) -> None:
                 drain(machine, guest, vcpu)
 
 
-def _free_owned(machine: Machine, guest: Guest, slots: NDArray[np.integer]) -> None:
-    """Mode `seed`: slots that only their entries hold; they have the generation named."""
-    machine.slots.free_many(slots)
+def _free_owned(machine: Machine, guest: Guest, entries: array[int]) -> None:
+    """Slots that only their entries hold, so that they have the generations named."""
+    assert ESSA_PASS is not None
+    slots = array("I", bytes(len(entries) // RELEASE_ENTRY_SIZE * entries.itemsize))
+    ESSA_PASS.free(entries, machine.slots.generations_view, slots)
+    machine.slots.pool.give_many(slots)
     guest.statistics.released += len(slots)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from host_daemon.core import _essa_pass, essa_array
+from host_daemon.core import _essa_pass, essa_array, release
 from host_daemon.core.config import HostGuards
 from host_daemon.core.effects import StageKind
 from host_daemon.core.host import Host
@@ -148,7 +148,7 @@ def test_only_what_needs_more_than_the_table_goes_one_by_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The pass is not only right but built and taken, slots and drains included."""
-    assert essa_array.COMPILED
+    assert essa_array.ESSA_PASS is not None
     world, _ = twins(Mode.SEED, 0, 0, HostGuards())
     alone: list[int] = []
     monkeypatch.setattr(essa_array, "_one", lambda *args: alone.append(args[-1]) or 0)
@@ -163,15 +163,17 @@ def test_only_what_needs_more_than_the_table_goes_one_by_one(
     assert len(full) <= len(pfns) // 511  # a list was full there
 
 
+@pytest.mark.parametrize("mode", list(Mode))
 @settings(max_examples=10, deadline=None)
 @given(elements(), st.integers(0, 1 << 16), st.sampled_from([0, 40]))
 def test_without_the_pass_all_go_one_by_one(
-    element: tuple[list[int], list[int]], seed: int, moves: int
+    mode: Mode, element: tuple[list[int], list[int]], seed: int, moves: int
 ) -> None:
     """What is done where there was no C compiler."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(essa_array, "COMPILED", False)
-        compare(*twins(Mode.KVM, seed, moves, HostGuards()), *element)
+        patch.setattr(essa_array, "ESSA_PASS", None)
+        patch.setattr(release, "ESSA_PASS", None)
+        compare(*twins(mode, seed, moves, HostGuards()), *element)
 
 
 def buffers(**other: bytes | bytearray) -> list[bytes | bytearray]:
@@ -232,3 +234,20 @@ def test_the_pass_stays_inside_its_buffers() -> None:
             _essa_pass.run(start, False, *buffers())
     with pytest.raises(TypeError):
         _essa_pass.run(0, False)
+
+
+def test_freeing_refuses_what_does_not_fit_and_slots_that_are_not_held() -> None:
+    entries = np.array([7, 1, 3, 8, 2, 1], np.uint32)
+    generations, slots = np.array([0, 3, 1], np.uint16), np.zeros(2, np.uint32)
+    for bad in ((entries[:5], generations, slots), (entries, generations, slots[:1])):
+        with pytest.raises(ValueError, match="three numbers"):
+            _essa_pass.free(*bad)
+    assert generations.tolist() == [0, 3, 1]
+    _essa_pass.free(entries, generations, slots)
+    assert (generations.tolist(), slots.tolist()) == ([0, 4, 2], [1, 2])
+    with pytest.raises(SystemError, match="slot 1 is not held"):
+        _essa_pass.free(entries, generations, slots)
+    with pytest.raises(SystemError, match="slot 9 is not held"):
+        _essa_pass.free(np.array([7, 9, 3], np.uint32), generations, slots[:1])
+    with pytest.raises(TypeError):
+        _essa_pass.free(entries)
