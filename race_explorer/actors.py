@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Generator
 from dataclasses import dataclass
+from functools import partial
 from types import coroutine
 from typing import Protocol
 
@@ -131,15 +132,24 @@ class SimSchedule:
 Program = Coroutine[Standing, None, None]
 
 
-@dataclass(slots=True, eq=False)
 class Actor:
     """A program and where it stands. daemon: may be unfinished when the run ends.
 
-    begin: makes the program, which is None until then.
+    begin: makes the program, which is None until then. run: takes its next step.
     """
 
-    name: str
-    begin: Callable[[], Program]
-    daemon: bool = False
-    program: Program | None = None
-    step: Standing | None = None
+    __slots__ = ("begin", "daemon", "name", "program", "run", "step")
+
+    def __init__(
+        self,
+        name: str,
+        begin: Callable[[], Program],
+        resume: Callable[[Actor], None],
+        daemon: bool,
+    ) -> None:
+        self.name = name
+        self.begin = begin
+        self.daemon = daemon
+        self.program: Program | None = None
+        self.step: Standing | None = None
+        self.run = partial(resume, self)

@@ -10,42 +10,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Final
 
 from guest_agent.kernel.block import complete, transfer
 from guest_agent.kernel.content import TAGS_PER_PAGE, parse_tag
 from guest_agent.kernel.cpu import Cpu, KernelBug
 from guest_agent.kernel.kernel import KernelConfig
-from guest_agent.kernel.page import Mapping, writes
+from guest_agent.kernel.page import writes
 from guest_agent.kernel.ports import Accesses, DiskRequest
-from guest_agent.kernel.syscalls import sys_read, sys_sync
+from guest_agent.kernel.syscalls import sys_sync
 from host_daemon.core.config import HostGuards
-from host_daemon.core.effects import CHOOSE_VICTIM, PageIn, PageOut, Stage
+from host_daemon.core.effects import CHOOSE_VICTIM, PageIn, PageOut, Stage, StageKind
 from race_explorer import touching
 from race_explorer.actors import Actor, Program, Step, always, never, stand
 from race_explorer.engine import Option
 from race_explorer.linked_guest import GUEST as GUEST
 from race_explorer.linked_guest import LinkedGuest
+from race_explorer.rebooted import nothing, read_again
+from race_explorer.source import Source
 from race_explorer.store import MemoryStore
 from shared.session.guards import LinkGuards
 
 SETTLE_STEPS_MAX = 20_000
-
-
-class Source(Protocol):
-    """Somebody else whose steps are options: a network, or what may fail."""
-
-    def due(self) -> list[Option]:
-        """Steps that must be taken before a run is over."""
-        ...
-
-    def possible(self) -> list[Option]:
-        """Steps that may be taken while others are."""
-        ...
-
-    def left_over(self) -> list[str]:
-        """What is wrong with its part of a run that has ended."""
-        ...
+_STAGE_LABELS: Final = {kind: kind.name.lower() for kind in StageKind}
 
 
 class SimWorld(LinkedGuest):
@@ -101,8 +88,8 @@ class SimWorld(LinkedGuest):
 
     def spawn(self, name: str, program: Program, *, daemon: bool = False) -> None:
         """Add a program. A daemon, such as a disk transfer, may be unfinished at the end."""
-        actor = Actor(name, lambda: program, daemon=daemon, program=program)
-        self._actors.append(actor)
+        actor = self._add(name, lambda: program, daemon=daemon)
+        actor.program = program
         # Whoever does this may be passing steps; the new program comes to its first one only.
         spawner, self._before = self._before, None
         self._resume(actor)
@@ -110,8 +97,13 @@ class SimWorld(LinkedGuest):
 
     def spawn_later(self, name: str, begin: Callable[[], Program], *, daemon: bool = False) -> None:
         """Add a program that begins when somebody asks for the first step of the race."""
-        self._actors.append(Actor(name, begin, daemon=daemon))
+        self._add(name, begin, daemon=daemon)
         self._to_begin = True
+
+    def _add(self, name: str, begin: Callable[[], Program], *, daemon: bool) -> Actor:
+        actor = Actor(name, begin, self._resume, daemon)
+        self._actors.append(actor)
+        return actor
 
     def run_vcpu(self, vcpu: int, program: Callable[[Cpu], Coroutine[Any, Any, None]]) -> None:
         """Run a program on a vCPU, which afterwards idles and takes interrupts."""
@@ -199,7 +191,8 @@ class SimWorld(LinkedGuest):
         """Programs in the order of spawning, then host stages, paging, what sources have due,
         evictions, and what they have besides."""
         options = self._forced()
-        options += map(self._eviction_option, self.evictions)
+        if self.evictions:
+            options += map(self._eviction_option, self.evictions)
         for source in self.sources if options else ():
             options += source.possible()
         return options
@@ -209,7 +202,7 @@ class SimWorld(LinkedGuest):
         if self._to_begin:
             self._begin()
         return [
-            Option(actor.name, step.label, step.accesses, partial(self._resume, actor))
+            Option(actor.name, step.label, step.accesses, actor.run)
             for actor in self._actors
             if (step := actor.step) is not None and not step.ready()
         ]
@@ -222,10 +215,11 @@ class SimWorld(LinkedGuest):
         for actor in self._actors:
             step = actor.step
             if step is not None and (step.ready is always or step.ready()):
-                run = partial(self._resume, actor)
-                options.append(Option(actor.name, step.label, step.accesses, run))
-        options += map(self._stage_option, self.stages())
-        options += map(self._paging_option, self.paging)
+                options.append(Option(actor.name, step.label, step.accesses, actor.run))
+        if stages := self.stages():
+            options += map(self._stage_option, stages)
+        if self.paging:
+            options += map(self._paging_option, self.paging)
         for source in self.sources:
             options += source.due()
         return options
@@ -235,7 +229,7 @@ class SimWorld(LinkedGuest):
         return self.host.enabled_stages()
 
     def _stage_option(self, stage: Stage) -> Option:
-        label = stage.kind.name.lower()
+        label = _STAGE_LABELS[stage.kind]
         touched = partial(self._working, stage)
         return Option(
             f"host.{label}.{stage.number}", label, touched, partial(self.run_stage, stage)
@@ -267,11 +261,12 @@ class SimWorld(LinkedGuest):
             self.host_input(self.host.page_in_done, operation.operation, data)
 
     def _eviction_option(self, pfn: int) -> Option:
-        def run() -> None:
-            self.evictions.remove(pfn)
-            self.host_input(self.host.begin_eviction, GUEST, pfn)
-
+        run = partial(self._evict_at_last, pfn)
         return Option(f"host.evict.{pfn}", "begin_eviction", (writes("host", pfn),), run)
+
+    def _evict_at_last(self, pfn: int) -> None:
+        self.evictions.remove(pfn)
+        self.host_input(self.host.begin_eviction, GUEST, pfn)
 
     def _resume(self, actor: Actor) -> None:
         program = actor.program
@@ -296,9 +291,9 @@ class SimWorld(LinkedGuest):
         self.new_guest(before.ledger)
         if self.wire is not None:
             self.wire.begin()
-        self.run_vcpu(0, partial(_read_again, list(before.mappings.values())))
+        self.run_vcpu(0, partial(read_again, list(before.mappings.values())))
         for vcpu in range(1, len(self.kernel.cpus)):
-            self.run_vcpu(vcpu, _nothing)
+            self.run_vcpu(vcpu, nothing)
 
     def violations(self) -> list[str]:
         """Kernel bugs, host assertions and integrity errors."""
@@ -367,7 +362,10 @@ class SimWorld(LinkedGuest):
         self._violations.append(f"no end after {SETTLE_STEPS_MAX} steps while no race was on")
 
     def _first_ready(self, actors: Iterable[Actor]) -> Actor | None:
-        return next((a for a in actors if a.step is not None and a.step.ready()), None)
+        for actor in actors:
+            if actor.step is not None and actor.step.ready():
+                return actor
+        return None
 
     def passes(self) -> bool:
         """Not in a race. Before and after it, if the program would be the first again."""
@@ -375,7 +373,7 @@ class SimWorld(LinkedGuest):
         if before is None or not self._steps_left or self.violations():
             return False
         self._steps_left -= 1
-        return self._first_ready(before) is None
+        return not before or self._first_ready(before) is None
 
     def _tick(self) -> bool:
         """A timer interrupt for every vCPU that has a use for one; False if none has."""
@@ -392,19 +390,3 @@ class SimWorld(LinkedGuest):
         found |= {"make_stable failed"} if counted.stable_failed else set()
         found |= {"discarded"} if counted.pages_discarded else set()
         return found
-
-
-async def _nothing(_cpu: Cpu) -> None:
-    """The program of a vCPU that only takes interrupts."""
-
-
-async def _read_again(files: Iterable[Mapping], cpu: Cpu) -> None:
-    """After a boot: read every block that a guest before has stored to. Every load is checked."""
-    kernel = cpu.kernel
-    await kernel.boot(cpu)
-    stored = kernel.ledger.stored()
-    for file in sorted(files, key=lambda file: file.first_block, reverse=True):
-        again = kernel.open_file(file.number, file.disk, file.first_block)
-        for key in [key for key in stored if key[0] == file.disk and key[1] >= file.first_block]:
-            stored.remove(key)
-            await sys_read(cpu, again, key[1] - file.first_block, 1)
