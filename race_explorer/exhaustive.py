@@ -6,11 +6,12 @@ Rules:
   declared accesses, which check mode compares with what steps really touch.
 - Where a run goes wrong the search goes no deeper: what would have come is not looked at.
 
-What source sets are worth, in runs (complete + abandoned) and processor seconds: of
-make-stable-overtakes sleep sets need 819 + 1,549 runs and 7.6 s, source sets 819 + 5 and 3.7 s; of
-copy-source-discarded 195 + 1,126 and 4.7 s, against 195 + 0 and 1.1 s. Plain search is not done
-with either after 4,700 runs. Where hardly a run is abandoned the races cost up to half as much
-again as they save: second-discard-fault has 137 runs either way, in 0.7 s and 1.05 s.
+What source sets are worth, in runs (complete + abandoned): of make-stable-overtakes sleep sets need
+819 + 1,549, source sets 819 + 5 and half the time; of copy-source-discarded 195 + 1,126, against
+195 + 0 and a quarter of the time. Plain search is not done with either after 4,700 runs. Where
+sleep sets abandon little already, looking for races costs more than it saves: a third more time
+for second-discard-fault (137 + 0 either way), an eighth more for idle-vcpu-never-ticks (227 + 675,
+against 227 + 435). Finding what every guard is there for takes little more than half the time.
 `python -m bench.explorer` measures these.
 """
 
