@@ -11,6 +11,7 @@ from race_explorer.case import Case
 from race_explorer.exhaustive import explore
 from race_explorer.pictures.story import Moment, Shown, Story, tell
 from race_explorer.recording import PageSeen, RecordedStep, Recording, record
+from race_explorer.recycling import recycled
 from race_explorer.scenarios import SCENARIOS
 
 SCHEDULES_MAX = 60_000
@@ -30,7 +31,7 @@ GONE = replace(PAGE, state="Vz")
 def story(name: str, guards: tuple[str, ...]) -> Story:
     """The first counterexample without these guards, as it was found."""
     case = Case(name, without=guards)
-    run = explore(case.build, schedules_max=SCHEDULES_MAX).counterexample
+    run = explore(recycled(case.build), schedules_max=SCHEDULES_MAX).counterexample
     assert run is not None
     return tell(
         case,
@@ -45,7 +46,7 @@ def flipped() -> Story:
     """R4 in full: shrunk to msync and the host, and the run in which the host comes too late."""
     whole = Case(R4[0], without=R4[1])
     case = replace(whole, dropped=("cpu1",))
-    found = explore(case.build, schedules_max=SCHEDULES_MAX).counterexample
+    found = explore(recycled(case.build), schedules_max=SCHEDULES_MAX).counterexample
     assert found is not None
     failing = record(case.build, found.choices)
     labels = [step.label for step in failing.steps]

@@ -35,6 +35,7 @@ from host_daemon.core.host import Host
 from race_explorer.engine import Chooser, Run, replay, run
 from race_explorer.faults import FaultBudget, FaultKind, allow_faults
 from race_explorer.oracles import ALL, ORACLES, Oracle, Scene, watch
+from race_explorer.recycling import recycled
 from race_explorer.scenarios import SCENARIOS
 from race_explorer.scenarios.pieces import allocate, discard_and_hold, give_back, new_world
 from race_explorer.scenarios.scenario import Protections
@@ -98,7 +99,7 @@ def digest_of_violations() -> str:
         ("free-page-resurrected", "reference_if_present"),
     ):
         scenario, protections = SCENARIOS[name], Protections().without(guard)
-        build = watch(lambda scenario=scenario, p=protections: scenario.build(p))  # type: ignore[misc]
+        build = watch(recycled(partial(scenario.build, protections)))
         for seed in range(12):
             digest.update(repr(run(build, at_random(seed)).violations).encode())
     return digest.hexdigest()
@@ -552,7 +553,7 @@ def test_every_scenario_is_clean_under_all_oracles() -> None:
     """No false alarm; and what is found here with all guards on is a finding."""
     said_of: dict[str, tuple[str, ...]] = {}
     for name, scenario in SCENARIOS.items():
-        build = watch(lambda scenario=scenario: scenario.build(Protections()))  # type: ignore[misc]
+        build = watch(recycled(partial(scenario.build, Protections())))
         for seed in range(SCHEDULES):
             found = run(build, at_random(seed))
             if found.violations:
@@ -661,7 +662,7 @@ def test_what_fails_is_no_violation(kind: str) -> None:
     happened = 0
     for name in FAULTY:
         build = partial(SCENARIOS[name].build, Protections())
-        watched_build = watch(with_faults(build, f"{kind}=2"))
+        watched_build = watch(recycled(with_faults(build, f"{kind}=2")))
         for seed in range(FAULTY_SCHEDULES):
             found = run(watched_build, at_random(seed))
             assert not found.violations, (name, found.choices)

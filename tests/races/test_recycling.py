@@ -16,6 +16,7 @@ from race_explorer.case import Case
 from race_explorer.draws import Draws
 from race_explorer.engine import Option
 from race_explorer.hunt.composition import COMPOSED
+from race_explorer.oracles.watching import watch
 from race_explorer.recording import Recording, record_with
 from race_explorer.recycling import Beginning, CannotRecycleError, recycled
 from race_explorer.scenarios import SCENARIOS
@@ -69,6 +70,14 @@ def test_a_world_is_used_again_also_after_it_has_come_to_its_end() -> None:
     record_with(lambda: used, at_random(1))  # type: ignore[arg-type]
     assert again() is used
     assert describe_graph(used) == describe_graph(Case("dirty-bit-in-transit").build())
+
+
+@pytest.mark.parametrize("name", ["dirty-bit-in-transit", "late-second-copy", "late-pte"])
+def test_so_are_runs_under_the_eyes_of_oracles(name: str) -> None:
+    case = Case(name, without=SCENARIOS[name].removals()[0][0])
+    again = watch(recycled(case.build))
+    for seed in (1, 2, 1):
+        assert recorded(again, seed) == recorded(watch(case.build), seed)
 
 
 def test_a_world_whose_program_stands_somewhere_is_built_anew() -> None:

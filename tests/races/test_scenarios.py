@@ -11,6 +11,7 @@ import pytest
 from guest_agent.kernel.guards import SEED
 from race_explorer.engine import replay
 from race_explorer.exhaustive import Report, explore
+from race_explorer.recycling import recycled
 from race_explorer.scenarios import SCENARIOS
 from race_explorer.scenarios.scenario import Protections, Scenario
 
@@ -37,14 +38,15 @@ FOUND_IN_SEED = (
 
 
 def _search(scenario: Scenario, protections: Protections) -> Report:
-    return explore(lambda: scenario.build(protections), schedules_max=SCHEDULES_MAX)
+    worlds = recycled(lambda: scenario.build(protections))
+    return explore(worlds, schedules_max=SCHEDULES_MAX)
 
 
 @pytest.mark.parametrize("name", list(SCENARIOS))
 def test_with_all_guards_the_race_is_absent_and_the_situation_reached(name: str) -> None:
     scenario = SCENARIOS[name]
     limit = scenario.bound or SCHEDULES_MAX
-    report = explore(lambda: scenario.build(ALL), schedules_max=limit)
+    report = explore(recycled(lambda: scenario.build(ALL)), schedules_max=limit)
     assert report.counterexample is None, report.counterexample
     assert report.exhausted is (scenario.bound is None), f"{report.schedules} schedules"
     missing = [s for s in scenario.sometimes if not report.reached[s]]
