@@ -15,6 +15,7 @@ from race_explorer.campaign import search
 from race_explorer.case import Case
 from race_explorer.draws import Draws
 from race_explorer.engine import Run, replay, run
+from race_explorer.exhaustive import explore
 from race_explorer.faults import FaultBudget, FaultKind
 from race_explorer.recording import record
 from race_explorer.replays.library import replay_for
@@ -39,6 +40,7 @@ BEFALLS = {
 }
 """A scenario in which the kind can happen in the race itself."""
 RUNS_MAX = 100
+SCHEDULES_MAX = 1_000
 MIXTURES, MIXTURE_RUNS, KINDS_MAX = 60, 6, 4
 
 
@@ -145,6 +147,40 @@ def test_a_fault_that_is_needed_stays_and_the_rest_goes(guard: str) -> None:
 
 
 # Nothing goes wrong.
+
+
+EXHAUSTED = [
+    ("request_lost=1", "enabled-too-early"),
+    ("request_lost=1", "interrupted-holder"),
+    ("reply_lost=1", "enabled-too-early"),
+    ("reply_lost=1", "fork-of-a-discarded-page"),
+    ("duplicate=1", "cleared-before-stable"),
+    ("duplicate=1", "list-of-the-caller"),
+    ("fault_repeated=1", "enabled-too-early"),
+    ("cut=1", "cleared-before-stable"),
+    ("cut=1", "list-of-the-caller"),
+    ("cut=2", "cleared-after-unused"),
+    ("duplicate=1,cut=1", "cleared-after-unused"),
+    ("checkpoint=1", "cleared-before-stable"),
+    ("checkpoint=1", "list-of-the-caller"),
+    ("power=1", "enabled-too-early"),
+    ("power=1", "reserved-page"),
+    ("pause=1", "enabled-too-early"),
+    ("pause=1", "last-put-in-an-interrupt"),
+    ("read_fails=1", "reserved-page"),
+    ("write_fails=1", "reserved-page"),
+    ("write_fails=1", "change-bit-read-early"),
+]
+"""Small enough that every schedule can be tried. Ticks are not among them: see `BEFALLS`."""
+
+
+@pytest.mark.parametrize(("faults", "scenario"), EXHAUSTED)
+def test_every_place_that_a_fault_can_have_is_tried(faults: str, scenario: str) -> None:
+    report = explore(Case(scenario, faults=faults).build, schedules_max=SCHEDULES_MAX)
+    assert report.counterexample is None, report.counterexample
+    assert report.exhausted
+    for kind, _ in FaultBudget.parse(faults).times:
+        assert 0 < report.reached[kind] < report.schedules  # some runs go undisturbed
 
 
 def survived(case: Case, runs: int, seed: int) -> Counter[str]:
