@@ -1,5 +1,5 @@
-"""What may become of messages: lost, or there twice. That one is late needs no fault: the arrival of
-a discard fault, like any other, is a step of its own, and comes when it likes."""
+"""What may become of messages: lost, or there twice. That one is late needs no fault: the arrival
+of a discard fault, like any other, is a step of its own, and comes when it likes."""
 
 from __future__ import annotations
 
