@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
+from operator import call
 from typing import Any, Final
 
 from guest_agent.kernel.block import complete, transfer
@@ -59,7 +60,7 @@ class SimWorld(LinkedGuest):
         self.has_timer = False
         self._actors: list[Actor] = []
         self._to_begin = False
-        self._before: list[Actor] | None = None
+        self._before: list[Callable[[], bool]] | None = None
         self._steps_left = 0
         self._transfers = 0
         self._devices: dict[int, str] = {}
@@ -350,9 +351,9 @@ class SimWorld(LinkedGuest):
             self._steps_left -= 1
             if done() or self.violations():
                 return
-            actor = self._first_ready(self._actors)
+            actor = next((a for a in self._actors if a.step is not None and a.step.ready()), None)
             if actor is not None:
-                self._before = self._actors[: self._actors.index(actor)]
+                self._before = self._ready_before(actor)
                 self._resume(actor)
                 self._before = None
             elif options := self._forced():
@@ -361,11 +362,10 @@ class SimWorld(LinkedGuest):
                 self._violations.append("deadlock while no race was on")
         self._violations.append(f"no end after {SETTLE_STEPS_MAX} steps while no race was on")
 
-    def _first_ready(self, actors: Iterable[Actor]) -> Actor | None:
-        for actor in actors:
-            if actor.step is not None and actor.step.ready():
-                return actor
-        return None
+    def _ready_before(self, actor: Actor) -> list[Callable[[], bool]]:
+        """Of everybody who comes before the actor: whether he could go on."""
+        before = self._actors[: self._actors.index(actor)]
+        return [other.step.ready for other in before if other.step is not None]
 
     def passes(self) -> bool:
         """Not in a race. Before and after it, if the program would be the first again."""
@@ -373,7 +373,7 @@ class SimWorld(LinkedGuest):
         if before is None or not self._steps_left or self.violations():
             return False
         self._steps_left -= 1
-        return not before or self._first_ready(before) is None
+        return not any(map(call, before))
 
     def _tick(self) -> bool:
         """A timer interrupt for every vCPU that has a use for one; False if none has."""
