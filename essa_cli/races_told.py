@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 from essa_cli.errors import CliError
 from race_explorer.case import Case
 from race_explorer.flip import minimal_flip, nearest_passing
-from race_explorer.pictures.exports import chrome_trace, mermaid, shiviz
+from race_explorer.pictures.exports import chrome_trace, mermaid, shiviz, steps_jsonl
+from race_explorer.pictures.html import html
 from race_explorer.pictures.lanes import lanes
 from race_explorer.pictures.story import Story, tell
 from race_explorer.recording import Recording
 from race_explorer.replays.token import token_of
 
-EXPORTS = {"mermaid": mermaid, "shiviz": shiviz, "chrome": chrome_trace}
+EXPORTS: Final = {
+    "steps": steps_jsonl,
+    "mermaid": mermaid,
+    "shiviz": shiviz,
+    "chrome": chrome_trace,
+}
+"""What `essa races replay --export` writes, by name."""
 
 
 def told(case: Case, recording: Recording, replay_command: str) -> Story:
@@ -35,6 +43,17 @@ def picture(story: Story) -> str:
     """Lanes for a terminal."""
     found = lanes(story)
     return found if isinstance(found, str) else "\n".join(found)
+
+
+def show(case: Case, recording: Recording, command: str, page: Path | None, *, quiet: bool) -> None:
+    """Print the picture, if not quiet, and write the page, if there is to be one."""
+    if quiet and page is None:
+        return
+    story = told(case, recording, command)
+    if not quiet:
+        print(picture(story))
+    if page is not None:
+        write(page, html(story))
 
 
 def write(path: Path, text: str) -> None:
