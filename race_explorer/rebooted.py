@@ -18,12 +18,16 @@ async def nothing(_cpu: Cpu) -> None:
 
 
 async def read_again(files: Iterable[Mapping], cpu: Cpu) -> None:
-    """After a boot: read every block that a guest before has stored to. Every load is checked."""
+    """After a boot: read every block that a guest before has stored to. Every load is checked.
+
+    The files are open before its first step, as those of a scenario are.
+    """
     kernel = cpu.kernel
+    ordered = sorted(files, key=lambda file: file.first_block, reverse=True)
+    again = [kernel.open_file(file.number, file.disk, file.first_block) for file in ordered]
     await kernel.boot(cpu)
     stored = kernel.ledger.stored()
-    for file in sorted(files, key=lambda file: file.first_block, reverse=True):
-        again = kernel.open_file(file.number, file.disk, file.first_block)
+    for file in again:
         for key in [key for key in stored if key[0] == file.disk and key[1] >= file.first_block]:
             stored.remove(key)
-            await sys_read(cpu, again, key[1] - file.first_block, 1)
+            await sys_read(cpu, file, key[1] - file.first_block, 1)

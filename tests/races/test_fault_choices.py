@@ -13,6 +13,7 @@ import pytest
 
 from race_explorer.campaign import search
 from race_explorer.case import Case
+from race_explorer.checking import check_case
 from race_explorer.draws import Draws
 from race_explorer.engine import Run, replay, run
 from race_explorer.exhaustive import explore
@@ -41,6 +42,7 @@ BEFALLS = {
 """A scenario in which the kind can happen in the race itself."""
 RUNS_MAX = 100
 SCHEDULES_MAX = 1_000
+CHECKED_RUNS = 8
 MIXTURES, MIXTURE_RUNS, KINDS_MAX = 60, 6, 4
 
 
@@ -48,6 +50,17 @@ def faults_of(found: Run) -> list[str]:
     """The kinds of fault that have happened in a run, in order."""
     names = [actor.split(".") for actor, _ in found.steps if actor.startswith("fault.")]
     return [name[1] for name in names if name[1] in list(FaultKind)]
+
+
+def mixture(seed: int) -> Case:
+    """A scenario of the catalogue and a few kinds of faults, each once or twice."""
+    draws = Draws(seed)
+    kinds = list(FaultKind)
+    names = list(SCENARIOS)
+    drawn = [kinds[draws.below(len(kinds))] for _ in range(1 + draws.below(KINDS_MAX))]
+    times = Counter(drawn)
+    text = ",".join(f"{kind}={count}" for kind, count in times.items())
+    return Case(names[draws.below(len(names))], faults=str(FaultBudget.parse(text)))
 
 
 @cache
@@ -84,6 +97,17 @@ def test_a_fault_stands_in_the_replay_file_among_the_other_deviations(kind: Faul
     outcome = rerun(again, Policy.STRICT)
     assert outcome.reproduced, outcome.divergence
     assert outcome.recording.digest == recording.digest
+
+
+@pytest.mark.parametrize("kind", list(FaultKind))
+def test_a_fault_and_what_follows_touch_what_they_declare(kind: FaultKind) -> None:
+    assert check_case(Case(BEFALLS[kind], faults=f"{kind}=2"), CHECKED_RUNS, 3) == []
+
+
+def test_faults_in_any_mixture_touch_what_they_declare() -> None:
+    for seed in range(MIXTURES):
+        case = mixture(seed)
+        assert check_case(case, 2, seed) == [], case
 
 
 # Shrinking.
@@ -194,17 +218,6 @@ def survived(case: Case, runs: int, seed: int) -> Counter[str]:
 def test_with_all_guards_nothing_comes_of_a_fault(kind: FaultKind) -> None:
     reached = survived(Case(BEFALLS[kind], faults=f"{kind}=2"), RUNS_MAX, 1)
     assert reached[kind] > 0
-
-
-def mixture(seed: int) -> Case:
-    """A scenario of the catalogue and a few kinds of faults, each once or twice."""
-    draws = Draws(seed)
-    kinds = list(FaultKind)
-    names = list(SCENARIOS)
-    drawn = [kinds[draws.below(len(kinds))] for _ in range(1 + draws.below(KINDS_MAX))]
-    times = Counter(drawn)
-    text = ",".join(f"{kind}={count}" for kind, count in times.items())
-    return Case(names[draws.below(len(names))], faults=str(FaultBudget.parse(text)))
 
 
 def test_with_all_guards_nothing_comes_of_faults_in_any_mixture() -> None:
