@@ -141,7 +141,7 @@ class Races:
         if not build.__module__.startswith("race_explorer."):
             command += f" --scenarios {shlex.quote(_short(Path(inspect.getfile(build))))}"
         recording = rerun(small, Policy.STRICT).recording
-        shown = picture(told(small.case, recording, command))
+        shown = picture(told(small.case, recording, ""))
         return Found(small.expect.violation, file, command, shown)
 
     def _file_name(self, case: Case) -> str:
