@@ -156,6 +156,10 @@ def guest(
         bool,
         typer.Option("--minor-faults", help="Map cached pages without making them stable."),
     ] = False,
+    dirty_accounting: Annotated[
+        bool,
+        typer.Option("--dirty-accounting", help="Shared pages are dirty from a write fault on."),
+    ] = False,
     grace: Annotated[
         Grace, typer.Option(help="How discarded pages wait until they may be reused.")
     ] = Grace.CALL,
@@ -217,6 +221,7 @@ def guest(
             mix=_mix(workload, seed, operations, weights),
             swap_pages=swap_pages(swap),
             minor_faults=minor_faults,
+            dirty_accounting=dirty_accounting,
             grace=grace,
             stall_seconds=stall,
         )

@@ -64,7 +64,7 @@ VARIANTS: Final = (
         ),
         memory_part=3,
     ),
-    Variant(("--grace", "each")),
+    Variant(("--grace", "each", "--dirty-accounting")),
     Variant(("--minor-faults",)),
 )  # fmt: skip
 """The guests, in turn: each variant of the kernel is soaked."""

@@ -225,6 +225,7 @@ class GuestAgent:
                 cache_limit=config.cache_limit,
                 swap_pages=config.swap_pages,
                 minor_faults=config.minor_faults,
+                dirty_accounting=config.dirty_accounting,
                 grace=config.grace,
             ),
             link,

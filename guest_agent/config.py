@@ -64,6 +64,7 @@ class GuestConfig:
     mix: MixConfig | None = None
     swap_pages: int = 0
     minor_faults: bool = False
+    dirty_accounting: bool = False
     grace: Grace = Grace.CALL
     stall_seconds: float | None = None
 

@@ -185,7 +185,6 @@ ROWS: Final = (
         "A write fault on a shared page makes its pte writable and dirty although the page is "
         "discarded: PG_dirty on a discarded page, zeroes on the disk, or a BUG in the discard.",
         "v5",
-        outside="as in Linux 2.6.15 a write fault dirties no page; the store would, and it faults",
     ),
     Race(
         "R26",

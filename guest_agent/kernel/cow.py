@@ -9,8 +9,9 @@ from __future__ import annotations
 from guest_agent.kernel.checked import check_loaded
 from guest_agent.kernel.content import ANONYMOUS_DISK, TAG_SIZE, TAGS_PER_PAGE, BlockKey
 from guest_agent.kernel.cpu import Cpu
+from guest_agent.kernel.dirty import set_page_dirty_lock
 from guest_agent.kernel.discard import discard_page
-from guest_agent.kernel.mm import Pte, Vma
+from guest_agent.kernel.mm import Mm, Pte, Vma
 from guest_agent.kernel.oops import kernel_access
 from guest_agent.kernel.page import Anonymous, Page, reads, writes
 from guest_agent.kernel.page_alloc import alloc_page, put_page
@@ -72,6 +73,8 @@ async def do_wp_page(cpu: Cpu, vma: Vma, address: int, pte: Pte) -> VmFault:
     if old is None or pte.writable:
         await cpu.spin_unlock(mm.page_table_lock, "ptl_unlock")
         return VmFault.MINOR
+    if vma.shared and cpu.kernel.config.dirty_accounting:
+        return await _write_shared(cpu, mm, pte, old)
     if vma.shared or await _ours_alone(cpu, old):
         await _reuse(cpu, pte, old)
         await cpu.spin_unlock(mm.page_table_lock, "ptl_unlock")
@@ -84,6 +87,33 @@ async def do_wp_page(cpu: Cpu, vma: Vma, address: int, pte: Pte) -> VmFault:
         await _replace_pte(cpu, vma, pte, old, new)
     await put_page(cpu, old)
     return VmFault.MINOR if new is not None else VmFault.DISCARD
+
+
+def writable_at_once(cpu: Cpu, vma: Vma) -> bool:
+    """Whether ptes to a writable mapping's file pages are writable without a write fault."""
+    return vma.shared and not cpu.kernel.config.dirty_accounting
+
+
+async def _write_shared(cpu: Cpu, mm: Mm, pte: Pte, page: Page) -> VmFault:
+    """The first write through a shared pte: the page is dirty from here on. Frees the lock.
+
+    RACE(dirtied-although-discarded): the page may be volatile, and gone; to make its pte
+    writable does not tell. Dirty all the same, it has zeroes written to the disk (R25).
+    """
+    await cpu.get_page(page)
+    there = not cpu.kernel.guards.dirty_stable_first or await make_stable(cpu, page)
+    if there:
+        # Our reference is to count as a stranger's: what will be dirty must not be offered now.
+        await check_write(cpu, page, writable=True, offset=1)
+        await cpu.point("pte.set", writes("pte", pte.number))
+        pte.writable = True
+    await cpu.spin_unlock(mm.page_table_lock, "ptl_unlock")
+    if there:
+        await set_page_dirty_lock(cpu, page)
+    else:
+        await discard_page(cpu, page)
+    await put_page(cpu, page)
+    return VmFault.MINOR if there else VmFault.DISCARD
 
 
 async def _ours_alone(cpu: Cpu, page: Page) -> bool:

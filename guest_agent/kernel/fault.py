@@ -11,7 +11,7 @@ filemap_nopage of mm/filemap.c, Linux 2.6.15, with patches 1/6, 3/6 and 4/6.
 
 from __future__ import annotations
 
-from guest_agent.kernel.cow import copy_page, do_wp_page
+from guest_agent.kernel.cow import copy_page, do_wp_page, writable_at_once
 from guest_agent.kernel.cpu import Cpu
 from guest_agent.kernel.filemap import get_uptodate_page
 from guest_agent.kernel.mm import FileEntry, Mm, Pte, SwapEntry, Vma
@@ -93,7 +93,9 @@ async def _do_no_page(cpu: Cpu, vma: Vma, address: int, index: int, *, write: bo
     """do_no_page with filemap_nopage: find or read the page, then install the pte.
 
     In Linux 2.6.15 the pte of a shared writable mapping is writable from the first touch,
-    read or write. A write to a private mapping breaks copy-on-write early.
+    read or write. A write to a private mapping breaks copy-on-write early. DEVIATION: with dirty
+    accounting a shared pte is never writable at first, and a write that finds none faults twice;
+    2.6.19 does both at once.
     """
     kernel, mapping = cpu.kernel, vma.file
     await cpu.point("truncate_count", reads("i_size", mapping.number))
@@ -154,7 +156,7 @@ async def map_page(
         await cpu.spin_unlock(mm.page_table_lock, "ptl_unlock")
         await put_page(cpu, page)
         return
-    writable = vma.writable and (vma.shared or page.anonymous is not None)
+    writable = vma.writable and (page.anonymous is not None or writable_at_once(cpu, vma))
     await check_write(cpu, page, writable=writable)
     await cpu.point("pte.set", writes("pte", pte.number))
     pte.page, pte.writable, pte.entry = page, writable, None

@@ -236,6 +236,12 @@ class Guards:
         "v3",
         "VM_LOCKED does not keep a discarded page's ptes",
     )
+    dirty_stable_first: bool = protection(
+        "R25",
+        "cow.do_wp_page",
+        "v5",
+        "a write fault that dirties a shared page makes it stable first, or finds it discarded",
+    )
     unlock_before_discard: bool = protection(
         "R26",
         "swapin.do_swap_page",

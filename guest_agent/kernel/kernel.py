@@ -62,7 +62,9 @@ class KernelConfig:
     """page_count: 4 KiB pages of the guest. cache_limit: pages the page cache may hold, or None.
 
     swap_pages: of the guest's own swap device. minor_faults: patch 4/6, by which a fault on a
-    page that is in the cache changes no state. grace: the variant of the discarded list.
+    page that is in the cache changes no state. dirty_accounting: as from Linux 2.6.19 on, a pte of
+    a shared mapping is writable only from the first write fault on, which dirties the page.
+    grace: the variant of the discarded list.
     buffer_heads: whether pages that are written by system calls get some, until they are clean.
     """
 
@@ -73,6 +75,7 @@ class KernelConfig:
     cache_limit: int | None = None
     swap_pages: int = 0
     minor_faults: bool = False
+    dirty_accounting: bool = False
     lru: LruKind | None = None
     grace: Grace = Grace.CALL
     buffer_heads: bool = True

@@ -5,7 +5,7 @@ Models: mm/mprotect.c of Linux 2.6.15 with patch 3/6.
 
 from __future__ import annotations
 
-from guest_agent.kernel.cow import unreferenced_offset
+from guest_agent.kernel.cow import unreferenced_offset, writable_at_once
 from guest_agent.kernel.cpu import Cpu
 from guest_agent.kernel.mm import Mm, Pte, Vma
 from guest_agent.kernel.page import reads, writes
@@ -27,7 +27,7 @@ async def sys_mprotect(cpu: Cpu, mm: Mm, vma: Vma, *, writable: bool) -> bool:
         for address in range(vma.start, vma.end):
             pte = mm.ptes.get(address)
             if pte is not None:
-                await _change_pte(cpu, vma, pte, writable=writable and vma.shared)
+                await _change_pte(cpu, vma, pte, writable=writable and writable_at_once(cpu, vma))
     await cpu.up_write(mm.mmap_sem)
     return found
 
