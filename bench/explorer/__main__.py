@@ -101,7 +101,7 @@ def run(settings: Settings, other: frontrun_side.Frontrun | None, json_file: Pat
 def main(arguments: list[str] | None = None) -> int:
     """Without frontrun everything else is measured, and one line says so."""
     parser = argparse.ArgumentParser(prog="python -m bench.explorer", description=__doc__)
-    parser.add_argument("--full", action="store_true", help="every guard; half an hour")
+    parser.add_argument("--full", action="store_true", help="every guard; an hour or more")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write everything here")
     parser.add_argument(
         "--frontrun", type=Path, metavar="FILE", help="the program of an environment that has it"

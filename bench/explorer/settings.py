@@ -62,7 +62,7 @@ FULL: Final = Settings(
     ),
     runs_max=5_000,
 )
-"""Every guard. Most of its half an hour and more goes where a strategy finds nothing."""
+"""Every guard. Most of its time, an hour or more, goes where a strategy finds nothing."""
 TINY: Final = Settings(
     rounds=2,
     speed=(("enabled-too-early", 2), ("second-discard-fault", 1)),
