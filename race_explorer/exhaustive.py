@@ -98,7 +98,8 @@ class _Search:
             if races is not None and depth == races.taken:
                 races.take(names[node.choice])
             accesses = options[node.choice].accesses
-            if self._sleeping:
+            # Up to the last node of the stack it is known already who sleeps.
+            if self._sleeping and depth + 1 == len(stack):
                 tried = {**node.sleep, **node.done}
                 sleep = {n: a for n, a in tried.items() if not dependent(a, accesses)}
             path.step(options, node.choice)
