@@ -167,6 +167,10 @@ class LinkedGuest(ABC):
     def fault_settled(self, number: int) -> None:
         """Acknowledge the fault, at once unless there is a wire."""
         self.guest_end.fault_settled(number)
+        self.acknowledge_settled()
+
+    def acknowledge_settled(self) -> None:
+        """The same for all that the guest's end has to acknowledge."""
         if self.wire is not None:
             self.wire.settled()
             return

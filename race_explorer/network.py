@@ -98,6 +98,5 @@ class RepeatingWorld(SimWorld):
             self.mark("the last number is answered from memory")
 
     def _fault_again(self, effect: DeliverFault) -> None:
-        super().deliver_fault(effect)
-        for settled in self.guest_end.acknowledgements():
-            self.host.acknowledge_fault(GUEST, settled)
+        self.fault_arrives(effect.fault)  # by no wire: it is a copy
+        self.acknowledge_settled()

@@ -104,6 +104,13 @@ def test_a_fault_and_what_follows_touch_what_they_declare(kind: FaultKind) -> No
     assert check_case(Case(BEFALLS[kind], faults=f"{kind}=2"), CHECKED_RUNS, 3) == []
 
 
+@pytest.mark.parametrize("scenario", ["second-discard-fault", "late-second-copy"])
+def test_a_network_that_repeats_by_itself_has_its_messages_on_the_wire(scenario: str) -> None:
+    case = Case(scenario, faults="cut=1,fault_repeated=1,request_lost=1")
+    assert check_case(case, CHECKED_RUNS, 3) == []
+    assert survived(case, RUNS_MAX, 3)["cut"] > 0
+
+
 def test_faults_in_any_mixture_touch_what_they_declare() -> None:
     for seed in range(MIXTURES):
         case = mixture(seed)
