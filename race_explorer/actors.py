@@ -98,6 +98,16 @@ class _Waiting(_AtPoint):
         return self._vcpu.interruptible() or self._condition()
 
 
+class _Idle(_AtPoint):
+    """Before nothing: only an interrupt moves the vCPU."""
+
+    __slots__ = ("ready",)
+
+    def __init__(self, vcpu: Vcpu, label: str, accesses: Accesses) -> None:
+        super().__init__(vcpu, label, accesses)
+        self.ready = vcpu.interruptible
+
+
 class SimSchedule:
     """ports.Schedule: every point is a choice, but those that are passed.
 
@@ -122,7 +132,10 @@ class SimSchedule:
     ) -> Generator[Standing, None, bool]:
         """One step, enabled while the condition holds or an interrupt is to be taken."""
         if not (self._passes() and (vcpu.interruptible() or condition())):
-            yield _Waiting(vcpu, label, accesses, condition)
+            if condition is never:
+                yield _Idle(vcpu, label, accesses)
+            else:
+                yield _Waiting(vcpu, label, accesses, condition)
         return vcpu.interruptible()
 
     def interrupt_raised(self, vcpu: Vcpu) -> None:

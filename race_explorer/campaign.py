@@ -65,9 +65,11 @@ def search(
         if isinstance(kind, Covered):
             report.end, report.deviations = End.EXHAUSTED, kind.deviations
             break
-        path = _walk(build(), chooser, survey if number < PROBE_RUNS else None)
+        classified = classify_every != 0 and number % classify_every == 0
+        measured = survey if number < PROBE_RUNS else None
+        path = _walk(build(), chooser, measured, classified=classified)
         report.add(path.record(), kind)
-        if classify_every and number % classify_every == 0:
+        if classified:
             report.classes[trace_class(path.steps, path.taken)] += 1
         if stop_at_first and report.counterexample is not None:
             report.end = End.COUNTEREXAMPLE
@@ -84,13 +86,14 @@ def measure(build: Build, strategy: str, seed: int) -> Profile:
     for number in range(PROBE_RUNS):
         if isinstance(chooser.begin(number, None), Covered):
             break
-        _walk(build(), chooser, survey)
+        _walk(build(), chooser, survey, classified=False)
     return survey.profile()
 
 
-def _walk(world: World, chooser: Strategy, survey: Survey | None) -> Path:
+def _walk(world: World, chooser: Strategy, survey: Survey | None, *, classified: bool) -> Path:
     """One run up to its last step."""
-    path, choose = Path(world), chooser.choose
+    path = Path(world, touching=classified or survey is not None)
+    choose = chooser.choose
     while not path.violations and (options := world.options()):
         choice = choose(options)
         if survey is not None:

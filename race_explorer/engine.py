@@ -111,9 +111,10 @@ def dependent(a: Sequence[Touch], b: Sequence[Touch]) -> bool:
 
 @dataclass(slots=True)
 class Path:
-    """A run under way."""
+    """A run under way. touching: whether it is kept in `taken` what the steps touch."""
 
     world: World
+    touching: bool = True
     choices: list[int] = field(default_factory=list)
     steps: list[tuple[str, str]] = field(default_factory=list)
     taken: list[tuple[Touch, ...]] = field(default_factory=list)
@@ -124,7 +125,8 @@ class Path:
         option = options[choice]
         self.choices.append(choice)
         self.steps.append((option.name, option.label))
-        self.taken.append(option.accesses)
+        if self.touching:
+            self.taken.append(option.accesses)
         option.run()
         self.violations = tuple(self.world.violations())
         if len(self.steps) == STEPS_MAX and not self.violations:
@@ -142,7 +144,7 @@ class Path:
 
 def run(build: Callable[[], World], choose: Chooser) -> Run:
     """Run one schedule to its end or to its first violation."""
-    path = Path(build())
+    path = Path(build(), touching=False)
     while not path.violations and (options := path.world.options()):
         path.step(options, choose(options))
     return path.record()

@@ -13,7 +13,7 @@ from dataclasses import fields
 from functools import partial
 
 from guest_agent.kernel.kernel import Kernel
-from race_explorer.engine import Option
+from race_explorer.engine import Option, Touch
 from race_explorer.oracles.history import Event
 from race_explorer.oracles.oracle import Oracle, Scene
 from race_explorer.oracles.registry import ALL
@@ -88,7 +88,9 @@ class _Watch:
         """The world's own, each of which tells when it is taken."""
         options = tuple(self._own_options())
         self._scene.offered = options
-        return [Option(o.name, o.label, o.accesses, partial(self._take, o)) for o in options]
+        return [
+            Option(o.name, o.label, partial(_accesses, o), partial(self._take, o)) for o in options
+        ]
 
     def _take(self, option: Option) -> None:
         self._scene.taken = option
@@ -120,6 +122,10 @@ class _Watch:
 
     def _say(self, name: str, found: Iterable[str]) -> None:
         self._found += [f"{name}: {what}" for what in found]
+
+
+def _accesses(option: Option) -> tuple[Touch, ...]:
+    return option.accesses
 
 
 def watch(build: Callable[[], SimWorld], oracles: Sequence[Oracle] = ALL) -> Callable[[], SimWorld]:

@@ -126,7 +126,7 @@ def attempt(
     build: Callable[[], SimWorld], guide: Guide, *, steps_max: int = STEPS_MAX
 ) -> Attempt | None:
     """Run one schedule by a guide; None if it is not over after `steps_max` steps."""
-    chooser, path = Guided(guide), Path(build())
+    chooser, path = Guided(guide), Path(build(), touching=False)
     while not path.violations and (options := path.world.options()):
         if len(path.steps) == steps_max:
             return None
