@@ -26,6 +26,7 @@ from bench.explorer.speed import Speed
 from bench.explorer.toy import LostUpdate
 from race_explorer.case import Case
 from race_explorer.exhaustive import Reduction
+from race_explorer.recycling import recycled
 
 Begins = Callable[[str], None]
 """Told what is measured next."""
@@ -42,7 +43,7 @@ def step_count(settings: Settings) -> int:
 def measure(settings: Settings, other: frontrun_side.Frontrun | None, begins: Begins) -> Results:
     """Run everything. other: frontrun, if it is there."""
     begun, load = time.perf_counter(), os.getloadavg()[0]
-    speeds = [Speed(name, Case(name).build, count) for name, count in settings.speed]
+    speeds = [Speed(name, recycled(Case(name).build), count) for name, count in settings.speed]
     toy = Speed("lost update", LostUpdate, settings.toy_schedules)
     results = Results(speeds, toy, other)
     for number in range(settings.rounds):

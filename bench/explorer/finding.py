@@ -7,6 +7,7 @@ from typing import Any
 
 from race_explorer.campaign import search
 from race_explorer.case import Case
+from race_explorer.recycling import recycled
 from race_explorer.replays.library import removals
 from race_explorer.strategies import make_strategy
 
@@ -56,6 +57,6 @@ def find(guard: str, case: Case, strategy: str, *, seeds: int, schedules_max: in
     drawn = range(1) if make_strategy(strategy, 0).in_order else range(seeds)
     counts = list[int | None]()
     for seed in drawn:
-        report = search(case.build, strategy, schedules_max, seed, classify_every=0)
+        report = search(recycled(case.build), strategy, schedules_max, seed, classify_every=0)
         counts.append(None if report.counterexample is None else report.schedules)
     return Finding(guard, strategy, schedules_max, tuple(counts))

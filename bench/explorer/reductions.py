@@ -8,6 +8,7 @@ from typing import Any
 
 from race_explorer.case import Case
 from race_explorer.exhaustive import Reduction, explore
+from race_explorer.recycling import recycled
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,9 @@ class Exhausted:
 def exhaust(case: Case, reduction: Reduction, runs_max: int) -> Exhausted:
     """Search a case that holds, as far as so many runs go."""
     begun = time.process_time()
-    report = explore(case.build, schedules_max=runs_max, reduction=reduction, stop_at_first=False)
+    report = explore(
+        recycled(case.build), schedules_max=runs_max, reduction=reduction, stop_at_first=False
+    )
     return Exhausted(
         case.scenario,
         reduction,
