@@ -139,8 +139,6 @@ def run(
     case = case_of(name, preset, tuple(without or ()), faults)
     if strategy not in STRATEGY_NAMES:
         raise CliError(f"--strategy is {strategy!r}; it must be {' or '.join(STRATEGY_NAMES)}")
-    if jobs > 1 and strategy == EXHAUSTIVE:
-        raise CliError("--jobs is for strategies that draw; exhaustive search is made in one")
     if jobs > 1 and scenarios is not None:
         raise CliError("--jobs is for scenarios of the library")
     undeclared = _undeclared(case, seed) if check else []

@@ -1,13 +1,15 @@
-"""One campaign over a case, cut into ranges of run numbers that processes make.
+"""One campaign over a case, cut into what processes can make: ranges of run numbers, or subtrees.
 
 Rules:
-- The verdict is the same for every number of processes: ranges are merged in order.
-- What cannot be cut (exhaustive search, delay bounding) is made in one process.
+- The report is the same for every number of processes, one included: the cut does not depend on
+  it, and the parts are put together in their order.
+- What cannot be cut (delay bounding) is made in one process.
 """
 
 from __future__ import annotations
 
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from typing import Final
 
@@ -15,9 +17,10 @@ from race_explorer import exhaustive
 from race_explorer.campaign import measure, search
 from race_explorer.case import Case
 from race_explorer.recycling import recycled
-from race_explorer.report import OnProgress, Report, merge
+from race_explorer.report import Report, merge
 from race_explorer.strategies import make_strategy
 from race_explorer.strategies.profile import Profile
+from race_explorer.subtrees import Subtree, joined, search_subtree, subtrees
 
 RANGE_MIN: Final = 100
 """A range shorter than this costs more to start than to make."""
@@ -29,12 +32,12 @@ def searched(
     schedules: int,
     seed: int,
     jobs: int,
-    on_progress: OnProgress | None = None,
 ) -> Report:
-    """Search the case. on_progress: called where one process makes all. Raises ValueError."""
-    whole = strategy == exhaustive.NAME or make_strategy(strategy, seed).in_order
-    if whole or jobs == 1 or schedules < 2 * RANGE_MIN:
-        return search(recycled(case.build), strategy, schedules, seed, on_progress=on_progress)
+    """Search the case. Raises ValueError for a strategy that does not exist."""
+    if strategy == exhaustive.NAME:
+        return _exhaustive(case, schedules, seed, jobs)
+    if make_strategy(strategy, seed).in_order or jobs == 1 or schedules < 2 * RANGE_MIN:
+        return search(recycled(case.build), strategy, schedules, seed)
     profile = measure(recycled(case.build), strategy, seed)
     size = max(RANGE_MIN, -(-schedules // jobs))
     firsts = range(0, schedules, size)
@@ -44,6 +47,29 @@ def searched(
             for first in firsts
         ]
         return merge([part.result() for part in parts])
+
+
+def _exhaustive(case: Case, schedules: int, seed: int, jobs: int) -> Report:
+    build = recycled(case.build)
+    cut = subtrees(build)
+
+    def again(number: int, budget: int) -> Report:
+        return search_subtree(build, cut[number], budget)
+
+    if jobs == 1:
+        parts = (search_subtree(build, subtree, schedules) for subtree in cut)
+        report = joined(parts, schedules, again)
+    else:
+        with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+            report = joined(pool.map(partial(_subtree, case, schedules), cut), schedules, again)
+            # Those behind the end of the search that were begun are waited for.
+            pool.shutdown(cancel_futures=True)
+    report.seed = seed
+    return report
+
+
+def _subtree(case: Case, schedules: int, subtree: Subtree) -> Report:
+    return search_subtree(recycled(case.build), subtree, schedules)
 
 
 def _part(
