@@ -58,6 +58,7 @@ class SimWorld(LinkedGuest):
         self.closing: Callable[[Cpu], Coroutine[Any, Any, None]] | None = None
         self.sources: list[Source] = []
         self.has_timer = False
+        self._settling = False
         self._actors: list[Actor] = []
         self._to_begin = False
         self._before: list[Callable[[], bool]] | None = None
@@ -112,7 +113,7 @@ class SimWorld(LinkedGuest):
 
     async def _on_vcpu(self, cpu: Cpu, program: Callable[[Cpu], Coroutine[Any, Any, None]]) -> None:
         await program(cpu)
-        await self.kernel.idle(cpu, never)
+        await self.kernel.idle(cpu, never if cpu.number else self._is_settling)
 
     def _begin(self) -> None:
         """Whoever was not begun yet comes to its first step."""
@@ -308,7 +309,9 @@ class SimWorld(LinkedGuest):
         stuck = self._stuck()
         if stuck:
             return self.violations() or [f"deadlock: {', '.join(stuck)}"]
-        # The idle vCPUs stay: a grace period needs their answers.
+        # The other idle vCPUs stay: a grace period needs their answers. This one stops idling, or
+        # its interrupts would be taken by a second program, in the middle of a call of the first.
+        self._settling = True
         self.spawn("settle", self._settle(self.kernel.cpus[0]))
         self._run_first(lambda: not any(a.name == "settle" for a in self._actors))
         wrong = self.violations() or self._disk_errors()
@@ -322,6 +325,9 @@ class SimWorld(LinkedGuest):
         return [
             f"{name} at {step.label}" for name, step in standing if step and step.label != "idle"
         ]
+
+    def _is_settling(self) -> bool:
+        return self._settling
 
     async def _settle(self, cpu: Cpu) -> None:
         if self.closing is not None:
