@@ -39,7 +39,7 @@ class Effort:
     guarded: int
 
 
-FULL: Final = Effort(seeds=5, depth=60_000, drawn=500, other=3, guarded=300)
+FULL: Final = Effort(seeds=5, depth=60_000, drawn=200, other=3, guarded=200)
 FAST: Final = Effort(seeds=3, depth=60_000, drawn=25, other=1, guarded=10)
 
 

@@ -12,7 +12,7 @@ REPLAYS = Path(__file__).parents[1] / "replays"
 
 
 def races(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*ESSA, *words], capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run([*ESSA, *words], capture_output=True, text=True, timeout=600, check=False)
 
 
 def test_the_list_names_every_scenario_with_its_guards() -> None:
@@ -72,7 +72,16 @@ def test_bad_input_is_one_line_and_2(tmp_path: Path) -> None:
 
 
 def test_two_guards_are_killed_and_nothing_with_all_on() -> None:
-    words = ("--guard", "stable_before_clear", "--guard", "grace_period", "--fast", "--json")
+    words = (
+        "--guard",
+        "stable_before_clear",
+        "--guard",
+        "grace_period",
+        "--fast",
+        "--json",
+        "--budget",
+        "500",
+    )
     done = races("kill-matrix", *words)
     assert done.returncode == 0, done.stdout + done.stderr
     told = json.loads(done.stdout)
