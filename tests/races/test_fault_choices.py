@@ -18,6 +18,7 @@ from race_explorer.draws import Draws
 from race_explorer.engine import Run, replay, run
 from race_explorer.exhaustive import explore
 from race_explorer.faults import FaultBudget, FaultKind
+from race_explorer.hunt.composition import COMPOSED
 from race_explorer.recording import record
 from race_explorer.replays.library import replay_for
 from race_explorer.replays.policies import Policy, rerun
@@ -233,6 +234,15 @@ def test_with_all_guards_nothing_comes_of_faults_in_any_mixture() -> None:
         happened += survived(mixture(seed), MIXTURE_RUNS, seed)
     rare = {FaultKind.READ_FAILS, FaultKind.TICK}  # few scenarios page in, one has a timer
     assert all(happened[kind] for kind in FaultKind if kind not in rare), happened
+
+
+def test_composed_actors_with_a_wire_are_settled_by_one_program_alone() -> None:
+    """An interrupt of vCPU 0 comes while all is over and is checked; its handler calls the host."""
+    workload = "grace=sign-off; evict=2; start=load.2; msync.0 | munmap.1"
+    case = Case(COMPOSED, workload=workload, faults="reply_lost=1")
+    report = search(case.build, "pos", 20, 19, classify_every=0)
+    assert report.counterexample is None, report.counterexample
+    assert report.schedules == 20
 
 
 @pytest.mark.parametrize("seed", range(4))
