@@ -109,6 +109,7 @@ class _Cut:
     def __init__(self, world: World, sleep: Sleep) -> None:
         self._world = world
         self._sleep = sleep
+        self._asleep: bool | None = None
 
     def awake(self) -> list[tuple[int, Option]]:
         """What is offered, with the world's own index of it."""
@@ -137,12 +138,16 @@ class _Cut:
     def finished(self) -> list[str]:
         if self._world.violations():
             return self._world.violations()
-        return [] if self._world.options() else self._world.finished()
+        return [] if self._sleepers_left() else self._world.finished()
 
     def reached(self) -> set[str]:
-        if not self._world.violations() and self._world.options():
-            return {_ASLEEP}
-        return self._world.reached()
+        return {_ASLEEP} if self._sleepers_left() else self._world.reached()
+
+    def _sleepers_left(self) -> bool:
+        """Asked once, at the end: what settles a finished world may leave something to do."""
+        if self._asleep is None:
+            self._asleep = not self._world.violations() and bool(self._world.options())
+        return self._asleep
 
 
 def _touched(option: Option) -> tuple[Touch, ...]:
