@@ -13,13 +13,16 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from essa_cli import races_exhaust
 from essa_cli.errors import CliError
 from guest_agent.kernel.guards import PRESETS
 from race_explorer.case import FIXED_PRESET, Case
 from race_explorer.hunt.composition import COMPOSED
 from race_explorer.hunt.hunt import SCHEDULES_EACH, Hole, Hunted, closing_guards, hunt
+from race_explorer.hunt.small import BOUND
 from race_explorer.shrinking import Shrunk, shrink
 
+SCHEDULES: Final = 2_000
 RANGE: Final = 10
 """Compositions that a process takes at a time."""
 SCHEDULES_MAX: Final = 10_000_000
@@ -33,7 +36,7 @@ def register(app: typer.Typer) -> None:
 
 _EPILOG = """Example: essa races hunt --preset seed --schedules 2000
 
-Exit codes: 0 nothing went wrong; 1 something did; 2 bad input."""
+Exit codes: 0 nothing went wrong; 1 something did; 2 bad input; 3 not every schedule was tried."""
 
 
 def hunt_command(
@@ -49,8 +52,17 @@ def hunt_command(
         typer.Option(help="Switch one guard off; repeatable.", metavar="GUARD"),
     ] = None,
     schedules: Annotated[
-        int, typer.Option(help=f"About so many, {SCHEDULES_EACH} for each composition.")
-    ] = 2_000,
+        int | None,
+        typer.Option(
+            help=f"About so many, {SCHEDULES_EACH} for each composition [2000]; with "
+            f"--exhaustive at most so many for each [{BOUND}].",
+            show_default=False,
+        ),
+    ] = None,
+    exhaustive: Annotated[
+        bool,
+        typer.Option("--exhaustive", help="Every schedule of compositions that are small enough."),
+    ] = False,
     seed: Annotated[int, typer.Option(help="Of compositions and schedules.")] = 0,
     jobs: Annotated[int, typer.Option(help="Processes; 0: one for each processor.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
@@ -61,6 +73,8 @@ def hunt_command(
     reclaim, DMA, the host's evictions; with and without the minor-fault patch. What is found is
     shrunk, and for a preset that lacks guards it is said which of them alone closes the hole.
     """
+    if schedules is None:
+        schedules = BOUND if exhaustive else SCHEDULES
     _bound("--schedules", schedules, 1, SCHEDULES_MAX)
     _bound("--seed", seed, 0, 1 << 32)
     _bound("--jobs", jobs, 0, JOBS_MAX)
@@ -69,14 +83,29 @@ def hunt_command(
         Case(COMPOSED, preset=preset, without=off, workload="read").check()
     except ValueError as error:
         raise CliError(str(error)) from None
-    count = -(-schedules // SCHEDULES_EACH)
-    found = _hunt(preset, off, seed, count, jobs or os.cpu_count() or 1)
+    jobs = jobs or os.cpu_count() or 1
+    if exhaustive:
+        return _exhaust(preset, off, schedules, jobs, as_json=as_json)
+    found = _hunt(preset, off, seed, -(-schedules // SCHEDULES_EACH), jobs)
     holes = [_told(hole, found.seen[name]) for name, hole in found.holes.items()]
     if as_json:
         print(json.dumps(_summary(found, preset, off, seed) | {"holes": holes}, indent=2))
     else:
         _print(found, holes, preset)
     return 1 if holes else 0
+
+
+def _exhaust(preset: str, off: tuple[str, ...], bound: int, jobs: int, *, as_json: bool) -> int:
+    """3: nothing went wrong, and of some composition not every schedule was tried."""
+    found = races_exhaust.exhausted(preset, off, bound, jobs)
+    holes = list(races_exhaust.holes(found, preset, off))
+    if as_json:
+        named = {"preset": preset, "without": list(off)}
+        print(json.dumps(named | races_exhaust.summary(found) | {"holes": holes}, indent=2))
+    else:
+        races_exhaust.print_counts(found, preset)
+        _print_holes(holes)
+    return 1 if holes else 0 if all(one.complete for one in found) else 3
 
 
 def _bound(option: str, value: int, low: int, high: int) -> None:
@@ -142,6 +171,11 @@ def _print(found: Hunted, holes: list[dict[str, Any]], preset: str) -> None:
         + (f"{len(holes)} ways to go wrong" if holes else "nothing went wrong"),
         soft_wrap=True,
     )
+    _print_holes(holes)
+
+
+def _print_holes(holes: list[dict[str, Any]]) -> None:
+    console = Console()
     for hole in holes:
         table = Table(title=hole["signature"], title_justify="left", show_header=False)
         table.add_row("seen", f"{hole['seen']:,} compositions")

@@ -26,6 +26,8 @@ from guest_agent.kernel.cpu import Cpu, KernelBug
 from guest_agent.kernel.grace import Grace
 from guest_agent.kernel.mm import Mm, Vma
 from guest_agent.kernel.page import Mapping, reads, writes
+from guest_agent.kernel.page_alloc import put_page
+from guest_agent.kernel.page_cache import find_get_page
 from guest_agent.kernel.ports import Accesses
 from guest_agent.kernel.syscalls import (
     sys_dma_in,
@@ -287,6 +289,12 @@ async def _fork(cpu: Cpu, mm: Mm, _vma: Vma) -> None:
     await sys_fork(cpu, mm)
 
 
+async def _look(cpu: Cpu, file: Mapping) -> None:
+    page = await find_get_page(cpu, file, 0)
+    if page is not None:
+        await put_page(cpu, page)
+
+
 async def _reclaim(cpu: Cpu, _file: Mapping) -> None:
     await cpu.kernel.try_to_free_pages(cpu)
 
@@ -313,6 +321,7 @@ UNMAPPED: Final[dict[str, Callable[[Cpu, Mapping], Awaitable[object]]]] = {
     "write": lambda cpu, file: sys_write(cpu, file, 0, 1),
     "fsync": sys_fsync,
     "truncate": lambda cpu, file: sys_truncate(cpu, file, 0),
+    "look": _look,
     "reclaim": _reclaim,
     "grace": _grace,
 }
