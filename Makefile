@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
+# Processes that may not keep bytecode compile the whole program each time they start.
+export PYTHONDONTWRITEBYTECODE :=
 SOAK_RUNS ?= 10
 SOAK_OPERATIONS ?= 100000
 
