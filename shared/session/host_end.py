@@ -24,12 +24,6 @@ class Reception(Enum):
 
 
 @dataclass(slots=True)
-class _Issuer:
-    number: int = 0
-    outcome: Outcome | None = None
-
-
-@dataclass(slots=True)
 class HostEnd:
     """One guest's numbering and last outcomes. All methods are atomic.
 
@@ -38,10 +32,12 @@ class HostEnd:
 
     issuer_count: int
     guards: LinkGuards = field(default_factory=LinkGuards)
-    _issuers: list[_Issuer] = field(init=False)
+    _numbers: list[int] = field(init=False)
+    _outcomes: list[Outcome | None] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._issuers = [_Issuer() for _ in range(self.issuer_count)]
+        self._numbers = [0] * self.issuer_count
+        self._outcomes = [None] * self.issuer_count
 
     def receive(self, vcpu: int, number: int) -> Reception | Outcome:
         """Decide what a command is: new (EXECUTE), still parked (ATTACHED), or done (its outcome).
@@ -49,33 +45,33 @@ class HostEnd:
         Raises InvalidRequestError for an unknown issuer and SequenceError for a number that
         is neither the last nor the next; both leave the session as it was.
         """
-        issuer = self._issuer(vcpu)
-        if number == issuer.number + 1 and (issuer.number == 0 or issuer.outcome is not None):
-            issuer.number, issuer.outcome = number, None
+        self._check(vcpu)
+        last, outcome = self._numbers[vcpu], self._outcomes[vcpu]
+        if number == last + 1 and (last == 0 or outcome is not None):
+            self._numbers[vcpu], self._outcomes[vcpu] = number, None
             return Reception.EXECUTE
-        if number == issuer.number and number > 0:
+        if number == last and number > 0:
             if not self.guards.answer_repeats:
                 return Reception.EXECUTE
-            return Reception.ATTACHED if issuer.outcome is None else issuer.outcome
-        if number < issuer.number and number > 0 and not self.guards.answer_repeats:
+            return Reception.ATTACHED if outcome is None else outcome
+        if number < last and number > 0 and not self.guards.answer_repeats:
             return Reception.EXECUTE
         raise SequenceError(
-            f"vcpu {vcpu} sent number {number}; its last is {issuer.number}",
+            f"vcpu {vcpu} sent number {number}; its last is {last}",
             vcpu=vcpu,
             number=number,
-            last=issuer.number,
+            last=last,
         )
 
     def complete(self, vcpu: int, outcome: Outcome) -> int:
         """Keep the outcome of the issuer's current command; returns the command's number."""
-        issuer = self._issuers[vcpu]
-        issuer.outcome = outcome
-        return issuer.number
+        self._outcomes[vcpu] = outcome
+        return self._numbers[vcpu]
 
     def is_outstanding(self, vcpu: int) -> bool:
         """Whether the issuer's command is still parked."""
-        issuer = self._issuer(vcpu)
-        return issuer.number > 0 and issuer.outcome is None
+        self._check(vcpu)
+        return self._numbers[vcpu] > 0 and self._outcomes[vcpu] is None
 
     def outstanding(self) -> list[int]:
         """The issuers whose command is still parked."""
@@ -83,15 +79,15 @@ class HostEnd:
 
     def snapshot(self) -> list[tuple[int, Outcome | None]]:
         """Number and last outcome per issuer, as plain data."""
-        return [(i.number, i.outcome) for i in self._issuers]
+        return list(zip(self._numbers, self._outcomes, strict=True))
 
     def restore(self, issuers: list[tuple[int, Outcome | None]]) -> None:
         """The inverse of `snapshot`."""
-        self._issuers = [_Issuer(number, outcome) for number, outcome in issuers]
+        self._numbers = [number for number, _ in issuers]
+        self._outcomes = [outcome for _, outcome in issuers]
 
-    def _issuer(self, vcpu: int) -> _Issuer:
+    def _check(self, vcpu: int) -> None:
         if not 0 <= vcpu < self.issuer_count:
             raise InvalidRequestError(
                 f"vcpu is {vcpu}; it must be 0 to {self.issuer_count - 1}", field="vcpu", value=vcpu
             )
-        return self._issuers[vcpu]

@@ -8,7 +8,7 @@ from typing import Any, Final
 from race_explorer.checking.lens import FIXED, Looks, Place
 from race_explorer.checking.places.common import ADDRESS_BITS, NUMBERS, OBSERVED, PASSING, one
 from race_explorer.checking.recorder import Recorder, Resource
-from race_explorer.checking.views import ALL, DictView, FieldsView, ListView, Spot
+from race_explorer.checking.views import ALL, DictView, ListView
 from race_explorer.engine import ANY
 from race_explorer.faults.wire import SimWire
 from race_explorer.store import MemoryStore
@@ -21,12 +21,8 @@ def _issuer(_owner: Any, key: Any) -> Resource:
     return "reply", ANY if key is ALL else key
 
 
-def _fields(value: Any, spot: Spot) -> Any:
-    return FieldsView(value, spot)
-
-
 HOST_END: Final = Looks(
-    places={"_issuers": Place(_issuer, ListView, show=_fields)},
+    places={"_numbers": Place(_issuer, ListView), "_outcomes": Place(_issuer, ListView)},
     free={FIXED: "issuer_count guards"},
 )
 GUEST_END: Final = Looks(
