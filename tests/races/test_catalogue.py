@@ -60,7 +60,9 @@ def test_it_holds_every_row_guard_and_scenario() -> None:
         assert race.story in rows[race.name]
     for guard in NAMES:
         assert f"`{guard}`" in rows
-    for name in SCENARIOS:
+    for name in [
+        n for n, s in SCENARIOS.items() if s.build.__module__.startswith("race_explorer.")
+    ]:
         assert any(f"`{name}`" in line for line in lines), f"{name} is nowhere"
 
 
