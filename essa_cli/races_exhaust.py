@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import partial
@@ -12,11 +13,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from essa_cli.races_holes import told
 from race_explorer.case import Case
 from race_explorer.hunt.composition import COMPOSED
-from race_explorer.hunt.hunt import closing_guards
 from race_explorer.hunt.small import SMALL, Exhausted, exhaust
-from race_explorer.shrinking import shrink
 
 
 def exhausted(preset: str, off: tuple[str, ...], bound: int, jobs: int) -> list[Exhausted]:
@@ -36,23 +36,11 @@ def exhausted(preset: str, off: tuple[str, ...], bound: int, jobs: int) -> list[
 
 def holes(found: list[Exhausted], preset: str, off: tuple[str, ...]) -> Iterator[dict[str, Any]]:
     """What went wrong, each way once, cut down."""
-    told: set[str] = set()
-    for one in found:
-        if one.violation and one.signature not in told:
-            told.add(one.signature)
-            case = Case(COMPOSED, preset=preset, without=off, workload=one.composition)
-            shrunk = shrink(case, one.choices)
-            yield {
-                "signature": one.signature,
-                "violation": shrunk.run.violations[0].partition("\n")[0],
-                "seen": sum(other.signature == one.signature for other in found),
-                "composition": one.composition,
-                "shrunk": shrunk.case.workload,
-                "deviations": len(shrunk.deviations),
-                "steps": len(shrunk.run.steps),
-                "choices": list(shrunk.run.choices),
-                "closed_by": closing_guards(shrunk.case, one.signature),
-            }
+    seen = Counter(one.signature for one in found if one.violation)
+    for name, count in seen.items():
+        first = next(one for one in found if one.signature == name)
+        case = Case(COMPOSED, preset=preset, without=off, workload=first.composition)
+        yield told(case, first.choices, name, count)
 
 
 def summary(found: list[Exhausted]) -> dict[str, Any]:

@@ -11,16 +11,15 @@ from typing import Annotated, Any, Final
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 from essa_cli import races_exhaust
 from essa_cli.errors import CliError
+from essa_cli.races_holes import print_holes, told
 from guest_agent.kernel.guards import PRESETS
 from race_explorer.case import FIXED_PRESET, Case
 from race_explorer.hunt.composition import COMPOSED
-from race_explorer.hunt.hunt import SCHEDULES_EACH, Hole, Hunted, closing_guards, hunt
+from race_explorer.hunt.hunt import SCHEDULES_EACH, Hunted, hunt
 from race_explorer.hunt.small import BOUND
-from race_explorer.shrinking import Shrunk, shrink
 
 SCHEDULES: Final = 2_000
 RANGE: Final = 10
@@ -87,7 +86,10 @@ def hunt_command(
     if exhaustive:
         return _exhaust(preset, off, schedules, jobs, as_json=as_json)
     found = _hunt(preset, off, seed, -(-schedules // SCHEDULES_EACH), jobs)
-    holes = [_told(hole, found.seen[name]) for name, hole in found.holes.items()]
+    holes = [
+        told(hole.case, hole.run.choices, name, found.seen[name])
+        for name, hole in found.holes.items()
+    ]
     if as_json:
         print(json.dumps(_summary(found, preset, off, seed) | {"holes": holes}, indent=2))
     else:
@@ -104,7 +106,7 @@ def _exhaust(preset: str, off: tuple[str, ...], bound: int, jobs: int, *, as_jso
         print(json.dumps(named | races_exhaust.summary(found) | {"holes": holes}, indent=2))
     else:
         races_exhaust.print_counts(found, preset)
-        _print_holes(holes)
+        print_holes(holes)
     return 1 if holes else 0 if all(one.complete for one in found) else 3
 
 
@@ -136,22 +138,6 @@ def _range(preset: str, off: tuple[str, ...], seed: int, first: int, end: int) -
     return hunt(preset, off, seed=seed, numbers=range(first, end))
 
 
-def _told(hole: Hole, seen: int) -> dict[str, Any]:
-    """Everything that is worth saying of a hole, after cutting it down."""
-    shrunk: Shrunk = shrink(hole.case, hole.run.choices)
-    return {
-        "signature": hole.signature,
-        "violation": shrunk.run.violations[0].partition("\n")[0],
-        "seen": seen,
-        "composition": hole.case.workload,
-        "shrunk": shrunk.case.workload,
-        "deviations": len(shrunk.deviations),
-        "steps": len(shrunk.run.steps),
-        "choices": list(shrunk.run.choices),
-        "closed_by": closing_guards(shrunk.case, hole.signature),
-    }
-
-
 def _summary(found: Hunted, preset: str, off: tuple[str, ...], seed: int) -> dict[str, Any]:
     return {
         "preset": preset,
@@ -171,17 +157,4 @@ def _print(found: Hunted, holes: list[dict[str, Any]], preset: str) -> None:
         + (f"{len(holes)} ways to go wrong" if holes else "nothing went wrong"),
         soft_wrap=True,
     )
-    _print_holes(holes)
-
-
-def _print_holes(holes: list[dict[str, Any]]) -> None:
-    console = Console()
-    for hole in holes:
-        table = Table(title=hole["signature"], title_justify="left", show_header=False)
-        table.add_row("seen", f"{hole['seen']:,} compositions")
-        table.add_row("least", hole["shrunk"])
-        table.add_row("", f"{hole['deviations']} deviations, {hole['steps']} steps")
-        table.add_row("violation", hole["violation"])
-        if hole["closed_by"]:
-            table.add_row("closed by", ", ".join(hole["closed_by"]))
-        console.print(table)
+    print_holes(holes)
