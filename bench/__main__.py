@@ -15,19 +15,17 @@ from typing import Final
 import grpc
 import uvloop
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from bench import memory
 from bench.arrays import SPARE_FRAMES, Arrays
 from bench.client import control_stub, guest_stub
 from bench.gathered import GATHERED_PAGES, Gathered
 from bench.processes import ServerError, echo_server, host_server
+from bench.progress import Begins, shown
 from bench.report import Results, table
 from bench.settings import Settings
 from bench.unary import Unary
 
-Begins = Callable[[str], None]
-"""Told the name of each step when it begins."""
 TABLE_WIDTH: Final = 150
 PARTS: Final = 3
 """Comparisons; each has a step to prepare it and one for each round."""
@@ -93,18 +91,8 @@ async def _compare(
 
 def run(settings: Settings, json_file: Path | None) -> Results:
     """Measure with a bar on standard error; the table goes to standard output."""
-    columns = (TextColumn("{task.description:18}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as progress:
-        task = progress.add_task("", total=step_count(settings))
-        done = -1
-
-        def begins(name: str) -> None:
-            nonlocal done
-            done += 1
-            progress.update(task, description=name, completed=done)
-
+    with shown(step_count(settings), 18) as begins:
         results = uvloop.run(measure(settings, begins))
-        progress.update(task, completed=step_count(settings))
     Console(width=max(Console().width, TABLE_WIDTH)).print(table(results))
     if json_file is not None:
         json_file.write_text(json.dumps(results.as_json(), indent=2) + "\n")

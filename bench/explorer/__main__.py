@@ -11,12 +11,10 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from bench.explorer import finding, frontrun_side, shrunk
 from bench.explorer.reductions import exhaust
@@ -24,12 +22,11 @@ from bench.explorer.report import Results, tables
 from bench.explorer.settings import FULL, STRATEGIES, Settings
 from bench.explorer.speed import Speed
 from bench.explorer.toy import LostUpdate
+from bench.progress import Begins, shown
 from race_explorer.case import Case
 from race_explorer.exhaustive import Reduction
 from race_explorer.recycling import recycled
 
-Begins = Callable[[str], None]
-"""Told what is measured next."""
 TABLE_WIDTH: Final = 120
 
 
@@ -78,18 +75,8 @@ def measure(settings: Settings, other: frontrun_side.Frontrun | None, begins: Be
 
 def run(settings: Settings, other: frontrun_side.Frontrun | None, json_file: Path | None) -> None:
     """Measure with a bar on standard error; the tables go to standard output."""
-    columns = (TextColumn("{task.description:40.40}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as progress:
-        task = progress.add_task("", total=step_count(settings))
-        done = -1
-
-        def begins(name: str) -> None:
-            nonlocal done
-            done += 1
-            progress.update(task, description=name, completed=done)
-
+    with shown(step_count(settings), 40) as begins:
         results = measure(settings, other, begins)
-        progress.update(task, description="done", completed=step_count(settings))
     if results.note:
         print(f"bench: {results.note}", file=sys.stderr)
     console = Console(width=max(Console().width, TABLE_WIDTH))
