@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from guest_agent.kernel.cpu import Cpu
 from guest_agent.kernel.page import PG_dirty
-from guest_agent.kernel.syscalls import sys_mmap, user_load, user_store
-from race_explorer.scenarios.pieces import new_world
+from guest_agent.kernel.syscalls import user_store
+from race_explorer.scenarios.pieces import map_and_touch, new_world
 from race_explorer.scenarios.scenario import Protections, Scenario
 from race_explorer.world import SimWorld
 
@@ -25,19 +25,12 @@ def build(protections: Protections) -> SimWorld:
     file = kernel.open_file(1, disk=1, first_block=0)
     mm = kernel.new_mm()
 
-    async def prepare() -> None:
-        cpu = kernel.cpus[0]
-        await kernel.boot(cpu)
-        vma = await sys_mmap(cpu, mm, file, 0, 1, writable=True)
-        await user_load(cpu, mm, vma.start)
-
     async def write(cpu: Cpu) -> None:
         await user_store(cpu, mm, mm.vmas[0].start)
         world.mark("another page was written to", lambda: file.pages.get(0) is not page)
         world.mark("dirty", lambda: bool(page.flags & PG_dirty))
 
-    world.prepare(prepare())
-    page = file.pages[0]
+    page = map_and_touch(world, mm, file, writable=True)
     world.evictions.append(page.pfn)
     world.run_vcpu(0, write)
     return world

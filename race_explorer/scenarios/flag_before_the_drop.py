@@ -13,8 +13,7 @@ from __future__ import annotations
 from guest_agent.kernel.cpu import Cpu
 from guest_agent.kernel.page_hva import make_volatile
 from guest_agent.kernel.rmap import page_remove_rmap, ptep_clear_flush, put_mapped_page
-from guest_agent.kernel.syscalls import sys_mmap, user_store
-from race_explorer.scenarios.pieces import new_world
+from race_explorer.scenarios.pieces import map_and_touch, new_world
 from race_explorer.scenarios.scenario import Protections, Scenario
 from race_explorer.world import SimWorld
 
@@ -25,12 +24,6 @@ def build(protections: Protections) -> SimWorld:
     kernel = world.kernel
     file = kernel.open_file(1, disk=1, first_block=0)
     mm = kernel.new_mm()
-
-    async def prepare() -> None:
-        cpu = kernel.cpus[0]
-        await kernel.boot(cpu)
-        vma = await sys_mmap(cpu, mm, file, 0, 1, writable=True)
-        await user_store(cpu, mm, vma.start)
 
     async def unmap(cpu: Cpu) -> None:
         (pte,) = mm.ptes.values()
@@ -43,8 +36,7 @@ def build(protections: Protections) -> SimWorld:
         await make_volatile(cpu, page, 1)
         world.evictions.append(page.pfn)
 
-    world.prepare(prepare())
-    page = file.pages[0]
+    page = map_and_touch(world, mm, file, writable=True, store=True)
     world.run_vcpu(0, unmap)
     world.run_vcpu(1, offer)
     return world

@@ -9,8 +9,8 @@ count (guard unmap_ignores_locked); patch 1/6 has a BUG_ON there.
 from __future__ import annotations
 
 from guest_agent.kernel.cpu import Cpu
-from guest_agent.kernel.syscalls import sys_mlock, sys_mmap, user_load
-from race_explorer.scenarios.pieces import new_world
+from guest_agent.kernel.syscalls import sys_mlock
+from race_explorer.scenarios.pieces import map_and_discard, new_world
 from race_explorer.scenarios.scenario import Protections, Scenario
 from race_explorer.world import SimWorld
 
@@ -22,17 +22,10 @@ def build(protections: Protections) -> SimWorld:
     file = kernel.open_file(1, disk=1, first_block=0)
     mm = kernel.new_mm()
 
-    async def prepare() -> None:
-        cpu = kernel.cpus[0]
-        await kernel.boot(cpu)
-        vma = await sys_mmap(cpu, mm, file, 0, 1, writable=False)
-        await user_load(cpu, mm, vma.start)
-
     async def lock(cpu: Cpu) -> None:
         await sys_mlock(cpu, mm, mm.vmas[0])
 
-    world.prepare(prepare())
-    world.evict_now(file.pages[0].pfn)
+    map_and_discard(world, mm, file)
     world.run_vcpu(0, lock)
     return world
 

@@ -32,18 +32,25 @@ def new_world(
 
 def map_and_discard(world: SimWorld, mm: Mm, file: Mapping) -> Page:
     """Boot, map the file's page 0 read-only, load from it, and let the host discard it."""
+    page = map_and_touch(world, mm, file, writable=False)
+    world.evict_now(page.pfn)
+    return page
+
+
+def map_and_touch(
+    world: SimWorld, mm: Mm, file: Mapping, *, writable: bool, store: bool = False
+) -> Page:
+    """Boot, map the file's page 0 shared, and load from it or store to it."""
     kernel = world.kernel
 
     async def prepare() -> None:
         cpu = kernel.cpus[0]
         await kernel.boot(cpu)
-        vma = await sys_mmap(cpu, mm, file, 0, 1, writable=False)
-        await user_load(cpu, mm, vma.start)
+        vma = await sys_mmap(cpu, mm, file, 0, 1, writable=writable)
+        await (user_store if store else user_load)(cpu, mm, vma.start)
 
     world.prepare(prepare())
-    page = file.pages[0]
-    world.evict_now(page.pfn)
-    return page
+    return file.pages[0]
 
 
 def run_alone(world: SimWorld, actor: str, until: Callable[[], bool] = lambda: False) -> None:
