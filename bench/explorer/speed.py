@@ -2,7 +2,7 @@
 
 Rules:
 - Seconds are processor seconds of this process: what else the machine does counts as little as
-  can be. Everything that a schedule costs counts: the world is built anew for each.
+  can be. Everything that a schedule costs counts: putting the world back, and its end.
 - Each round makes other schedules, the same on every machine.
 """
 
