@@ -57,6 +57,7 @@ proto: $(STAMP)
 docs: $(STAMP)
 	$(BIN)/python -m host_daemon.core.describe > docs/STATES.md
 	$(BIN)/python -m race_explorer.catalogue > docs/RACES.md
+	$(BIN)/python -m essa_cli.metrics_document > docs/METRICS.md
 
 fmt: $(STAMP)
 	$(BIN)/ruff format .

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 import sys
@@ -11,15 +10,13 @@ import traceback
 from dataclasses import fields, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import typer
 import uvloop
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-from rich.table import Table
 
 from essa_cli.errors import CliError
+from essa_cli.guest_views import bar, log, print_report
 from guest_agent.agent import GuestAgent, load_plan
 from guest_agent.config import ConfigError, GuestConfig, MixConfig
 from guest_agent.disk import DiskFileError
@@ -27,6 +24,7 @@ from guest_agent.kernel.cpu import KernelBug
 from guest_agent.kernel.grace import Grace
 from guest_agent.kernel.guards import PRESETS, Guards
 from guest_agent.kernel.kernel import Hints
+from guest_agent.metrics import GuestMetrics
 from guest_agent.report import Report
 from guest_agent.watch import DeadlockError
 from guest_agent.workload.events import TraceError
@@ -38,11 +36,11 @@ from host_daemon.config import parse_pages
 from shared import telemetry
 from shared.arch import Mode
 from shared.collection import collect_seldom
-from shared.rpc.channel import DEFAULT_LISTEN, HostUnreachableError, parse_address
+from shared.metrics import MetricsServer, metrics_address
+from shared.rpc.channel import DEFAULT_LISTEN, Address, HostUnreachableError, parse_address
 
 PAGES_MAX: Final = 1 << 20
 """4 GiB: each page is an object of the guest's kernel."""
-PROGRESS_SECONDS: Final = 0.5
 OPERATIONS: Final = 10_000
 
 
@@ -186,6 +184,31 @@ def guest(
     log_level: Annotated[
         str, typer.Option(help="What to log.", metavar="|".join(telemetry.LEVELS))
     ] = "warning",
+    log_format: Annotated[
+        str,
+        typer.Option(
+            help="How to log; auto is text on a terminal.",
+            metavar="|".join(telemetry.FORMATS),
+            envvar="ESSA_GUEST_LOG_FORMAT",
+        ),
+    ] = "auto",
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            help="Serve /metrics for Prometheus there: HOST:PORT.  [default: nowhere]",
+            metavar="ADDRESS",
+            envvar="ESSA_GUEST_METRICS",
+            show_default=False,
+        ),
+    ] = None,
+    insecure_metrics: Annotated[
+        bool,
+        typer.Option(
+            "--insecure-metrics",
+            help="Allow --metrics where other machines can read them.",
+            envvar="ESSA_GUEST_INSECURE_METRICS",
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> int:
     """Run one guest: traces or a mixed workload, every byte checked."""
@@ -193,6 +216,9 @@ def guest(
         raise CliError("a guest does not run under python -O: its assertions guard its memory")
     if log_level not in telemetry.LEVELS:
         raise CliError(f"--log-level is {log_level}; it must be {', '.join(telemetry.LEVELS)}")
+    if log_format not in telemetry.FORMATS:
+        raise CliError(f"--log-format is {log_format}; it must be {', '.join(telemetry.FORMATS)}")
+    scrape = metrics and metrics_address(metrics, "--metrics", exposed=insecure_metrics)
     if not 0 <= wait <= 86_400:
         raise CliError(f"--wait is {wait:g}; it must be 0 to 86400 seconds")
     if workload is Workload.MIXED and trace:
@@ -224,13 +250,14 @@ def guest(
             dirty_accounting=dirty_accounting,
             grace=grace,
             stall_seconds=stall,
+            metrics=scrape or None,
         )
     except (ConfigError, TraceError) as error:
         raise CliError(str(error)) from None
-    telemetry.configure(level=log_level)
+    telemetry.configure(level=log_level, format=log_format)
     report = _run(config)
     if as_json or report.failure is None:
-        _print(report, as_json=as_json)
+        print_report(report, as_json=as_json)
     return 0 if report.is_clean else 1
 
 
@@ -281,7 +308,7 @@ def _run(config: GuestConfig) -> Report:
     try:
         agent = GuestAgent(config, load_plan(config))
         collect_seldom()
-        return uvloop.run(_with_progress(agent))
+        return uvloop.run(_with_progress(agent, config.metrics))
     except (ConfigError, TraceError, DiskFileError) as error:
         raise CliError(str(error)) from None
     except HostUnreachableError as error:
@@ -303,71 +330,21 @@ def _run(config: GuestConfig) -> Report:
         raise typer.Exit(128 + signal.SIGTERM) from None
 
 
-async def _with_progress(agent: GuestAgent) -> Report:
+async def _with_progress(agent: GuestAgent, metrics: Address | None) -> Report:
     """Run the agent and show, or log, how far it is. SIGTERM ends it in order."""
     loop = asyncio.get_running_loop()
+    server = (
+        None if metrics is None else MetricsServer(metrics, GuestMetrics(agent.figures).collect)
+    )
+    if server is not None:
+        server.start()
     task = loop.create_task(agent.run())
     loop.add_signal_handler(signal.SIGTERM, task.cancel)
-    shown = loop.create_task(_bar(agent) if sys.stderr.isatty() else _log(agent))
+    shown = loop.create_task(bar(agent) if sys.stderr.isatty() else log(agent))
     try:
         return await task
     finally:
         shown.cancel()
         await asyncio.wait([shown])
-
-
-async def _bar(agent: GuestAgent) -> None:
-    with Progress(
-        TextColumn("requests"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[figures]}"),
-        console=Console(stderr=True),
-        transient=True,
-    ) as progress:
-        shown = progress.add_task("requests", total=agent.progress().request_count, figures="")
-        while True:
-            now = agent.progress()
-            figures = f"{now.cache_hits:,} hits, {now.discard_faults:,} discard faults"
-            if now.integrity_errors:
-                figures += f", [red]{now.integrity_errors:,} integrity errors[/red]"
-            if now.invariant_violations:
-                figures += f", [red]{now.invariant_violations:,} invariants violated[/red]"
-            progress.update(shown, completed=now.requests, figures=figures)
-            await asyncio.sleep(PROGRESS_SECONDS)
-
-
-async def _log(agent: GuestAgent) -> None:
-    while True:
-        await asyncio.sleep(PROGRESS_SECONDS)
-        now = agent.progress()
-        telemetry.logger().info(
-            "guest_progressed",
-            requests=now.requests,
-            request_count=now.request_count,
-            cache_hits=now.cache_hits,
-            discard_faults=now.discard_faults,
-            integrity_errors=now.integrity_errors,
-            invariant_violations=now.invariant_violations,
-        )
-
-
-def _print(report: Report, *, as_json: bool) -> None:
-    figures = report.plain()
-    if as_json:
-        print(json.dumps(figures))
-        return
-    table = Table(title=f"guest {report.name}", title_justify="left", show_header=False)
-    table.add_column(style="bold")
-    table.add_column(justify="right")
-    for key, value in figures.items():
-        if key != "name":
-            table.add_row("ESSAs" if key == "essa" else key.replace("_", " "), _text(value))
-    Console().print(table)
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, dict):
-        used = [f"{name} {count:,}" for name, count in value.items() if count]
-        return "\n".join(used) or "none"
-    return f"{value:,}"
+        if server is not None:
+            await server.stop()

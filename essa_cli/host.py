@@ -95,6 +95,26 @@ def host(
         str | None,
         typer.Option(help="debug, info, warning or error. [default: info]", metavar="LEVEL"),
     ] = None,
+    log_format: Annotated[
+        str | None,
+        typer.Option(
+            help="auto, json or text; auto is text on a terminal. [default: auto]",
+            metavar="FORMAT",
+        ),
+    ] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            help="Serve /metrics for Prometheus there: HOST:PORT. [default: nowhere]",
+            metavar="ADDRESS",
+        ),
+    ] = None,
+    insecure_metrics: Annotated[
+        bool,
+        typer.Option(
+            "--insecure-metrics", help="Allow --metrics where other machines can read them."
+        ),
+    ] = False,
     insecure: Annotated[
         bool,
         typer.Option(
@@ -115,6 +135,9 @@ def host(
         "overcommit_paging": overcommit_paging or None,
         "state_dir": state_dir,
         "log_level": log_level,
+        "log_format": log_format,
+        "metrics": metrics,
+        "insecure_metrics": insecure_metrics or None,
         "insecure": insecure or None,
     }
     return daemon.run(config.parse({k: v for k, v in given.items() if v is not None}))

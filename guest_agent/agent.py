@@ -30,6 +30,7 @@ from guest_agent.kernel.content import Ledger
 from guest_agent.kernel.cpu import Cpu, KernelBug
 from guest_agent.kernel.kernel import Kernel, KernelConfig, Statistics
 from guest_agent.kernel.ports import Resource
+from guest_agent.metrics import GuestFigures
 from guest_agent.report import Progress, Report, summed
 from guest_agent.rpc.link import RpcLink
 from guest_agent.rpc.schedule import LoopSchedule, PerturbedSchedule
@@ -136,6 +137,26 @@ class GuestAgent:
             now.discard_faults,
             now.integrity_errors,
             len(self._violations),
+        )
+
+    def figures(self) -> GuestFigures:
+        """What its metrics say; at any time."""
+        links, kernel = self._links, self._kernel
+        counts = [link.statistics for link in links]
+        return GuestFigures(
+            config=self._config,
+            statistics=self._totals(),
+            requests=self._workload.requests_done,
+            request_count=self._plan.request_count,
+            workload=dict(self._workload_counts),
+            reboots=max(len(links) - 1, 0),
+            messages=sum(one.messages for one in counts),
+            commands=sum(one.commands for one in counts),
+            reconnections=sum(one.reconnections for one in counts),
+            in_flight=links[-1].in_flight if links else 0,
+            free_pages=0 if kernel is None else len(kernel.free_list),
+            cache_pages=0 if kernel is None else kernel.nrpages,
+            invariant_violations=len(self._violations),
         )
 
     async def _run_on(self, path: Path) -> Report:

@@ -42,6 +42,7 @@ class GuestConfig:
     reconnect_seconds: for one that is gone. perturb: seed of yields at points, or None.
     mix: what it does instead of replaying traces. swap_pages: of its swap device.
     stall_seconds: without a completed request for so long it gives up, or None.
+    metrics: where scrapers find it, or None.
     """
 
     host: Address
@@ -67,6 +68,7 @@ class GuestConfig:
     dirty_accounting: bool = False
     grace: Grace = Grace.CALL
     stall_seconds: float | None = None
+    metrics: Address | None = None
 
     def __post_init__(self) -> None:
         """Raise ConfigError for what cannot run."""

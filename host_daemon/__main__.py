@@ -23,7 +23,7 @@ def run(configuration: DaemonConfig) -> int:
     if not __debug__:
         text = "the host does not run under python -O: its assertions guard the guests' memory"
         raise InvalidRequestError(text, field="-O")
-    telemetry.configure(level=configuration.log_level)
+    telemetry.configure(level=configuration.log_level, format=configuration.log_format)
     collect_seldom()
     try:
         return uvloop.run(daemon.run(configuration))

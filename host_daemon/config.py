@@ -21,8 +21,9 @@ from host_daemon.core.config import FRAME_COUNT_MAX, SLOT_COUNT_MAX, HostConfig
 from host_daemon.core.policies import policy_names
 from shared.arch import PAGE_SIZE
 from shared.errors import InvalidRequestError
+from shared.metrics import metrics_address
 from shared.rpc.channel import DEFAULT_CONTROL, DEFAULT_LISTEN, Address, parse_address
-from shared.telemetry import LEVELS
+from shared.telemetry import FORMATS, LEVELS
 
 _SIZE: Final = re.compile(r"([0-9]{1,15})(?:([KMGT])(?:i?B)?)?", re.IGNORECASE)
 _SHIFTS: Final = {"K": 10, "M": 20, "G": 30, "T": 40}
@@ -39,7 +40,7 @@ class DaemonConfig:
     """Everything a daemon is started with.
 
     paging_file: None for a nameless file that goes with the process. state_dir: None for a
-    daemon that keeps nothing over its end.
+    daemon that keeps nothing over its end. metrics: where scrapers find it, or None.
     """
 
     listen: tuple[Address, ...]
@@ -48,6 +49,8 @@ class DaemonConfig:
     paging_file: Path | None
     state_dir: Path | None
     log_level: str
+    log_format: str = "auto"
+    metrics: Address | None = None
 
 
 def wrong(option: str, value: object, bound: str) -> InvalidRequestError:
@@ -92,6 +95,9 @@ class HostSettings(BaseSettings):
     overcommit_paging: bool = False
     state_dir: Path | None = None
     log_level: str = "info"
+    log_format: str = "auto"
+    metrics: str | None = None
+    insecure_metrics: bool = False
     insecure: bool = False
 
     @field_validator("listen", mode="before")
@@ -105,6 +111,8 @@ class HostSettings(BaseSettings):
             raise wrong("--policy", repr(self.policy), f"one of {', '.join(policy_names())}")
         if self.log_level not in LEVELS:
             raise wrong("--log-level", repr(self.log_level), f"one of {', '.join(LEVELS)}")
+        if self.log_format not in FORMATS:
+            raise wrong("--log-format", repr(self.log_format), f"one of {', '.join(FORMATS)}")
         if self.state_dir is not None and not self.state_dir.is_dir():
             raise wrong("--state-dir", self.state_dir, "a directory that exists")
         paging_file = self.paging_file
@@ -117,6 +125,8 @@ class HostSettings(BaseSettings):
             paging_file=paging_file,
             state_dir=self.state_dir,
             log_level=self.log_level,
+            log_format=self.log_format,
+            metrics=self._metrics(),
         )
 
     def _addresses(self) -> tuple[Address, ...]:
@@ -129,6 +139,11 @@ class HostSettings(BaseSettings):
             if address in taken and (address.path or address.port):
                 raise wrong("--listen", address, "a different address for every socket")
         return addresses
+
+    def _metrics(self) -> Address | None:
+        if self.metrics is None:
+            return None
+        return metrics_address(self.metrics, "--metrics", exposed=self.insecure_metrics)
 
     def _address(self, text: str, option: str) -> Address:
         address = parse_address(text, option)

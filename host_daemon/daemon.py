@@ -27,10 +27,12 @@ from host_daemon.config import DaemonConfig, wrong
 from host_daemon.core.compiled import ESSA_PASS
 from host_daemon.core.config import HostConfig
 from host_daemon.core.host import Host
+from host_daemon.metrics import HostMetrics
 from host_daemon.paging.device import FilePagingDevice, open_paging_device
 from host_daemon.rpc.server import Servers
 from host_daemon.rpc.sessions import Sessions
 from host_daemon.rpc.shell import HostShell, restore_shell
+from shared.metrics import MetricsServer
 from shared.rpc.channel import Address
 from shared.telemetry import logger
 
@@ -87,6 +89,7 @@ async def run(config: DaemonConfig) -> int:
     try:
         shell = _make_shell(config, device, data)
         servers = Servers(shell, stop.bug_found)
+        metrics = _metrics(config, shell)
         listen, control = servers.bind(config.listen, config.control)
         if data is not None and config.state_dir is not None:
             checkpoint.consume(config.state_dir)
@@ -94,8 +97,12 @@ async def run(config: DaemonConfig) -> int:
             loop.add_signal_handler(number, stop.event.set)
         shell.start()
         await servers.start()
-        _announce(config, listen, control, shell, resumed=data is not None)
+        if metrics is not None:
+            metrics.start()
+        _announce(config, listen, control, shell, metrics, resumed=data is not None)
         await stop.event.wait()
+        if metrics is not None:
+            await metrics.stop()
         shell.drain()
         await servers.stop(GRACE_SECONDS)
         if stop.bug is None:
@@ -103,6 +110,12 @@ async def run(config: DaemonConfig) -> int:
     finally:
         await device.close()
     return 0 if stop.bug is None else 1
+
+
+def _metrics(config: DaemonConfig, shell: HostShell) -> MetricsServer | None:
+    if config.metrics is None:
+        return None
+    return MetricsServer(config.metrics, HostMetrics(shell).collect)
 
 
 async def _open_device(config: DaemonConfig, *, resumed: bool) -> FilePagingDevice:
@@ -145,6 +158,7 @@ def _announce(
     listen: tuple[Address, ...],
     control: Address,
     shell: HostShell,
+    metrics: MetricsServer | None,
     *,
     resumed: bool,
 ) -> None:
@@ -153,7 +167,11 @@ def _announce(
     incarnation = f"incarnation={shell.sessions.incarnation:016x}"
     sizes = f"frames={config.host.frame_count} slots={config.host.slot_count}"
     how = f"resumed={len(shell.sessions)}" if resumed else "resumed=no"
-    print(f"essa host ready: {where} control={control} {sizes} {incarnation} {how}", flush=True)
+    scrape = "" if metrics is None else f" metrics={metrics.address}"
+    print(
+        f"essa host ready: {where} control={control} {sizes} {incarnation} {how}{scrape}",
+        flush=True,
+    )
     logger().info("host_started", process=os.getpid(), resumed=resumed)
     if ESSA_PASS is None:
         logger().warning("arrays_of_essas_are_slow", reason="installed without a C compiler")

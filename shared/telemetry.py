@@ -18,14 +18,15 @@ from typing import Any, Final, TextIO
 import structlog
 
 LEVELS: Final = ("debug", "info", "warning", "error")
+FORMATS: Final = ("auto", "json", "text")
+"""auto: text on a terminal, JSON anywhere else."""
 
 
-def configure(
-    *, level: str = "info", json: bool | None = None, stream: TextIO | None = None
-) -> None:
-    """Set structlog up for this process. json: None decides by whether `stream` is a terminal."""
+def configure(*, level: str = "info", format: str = "auto", stream: TextIO | None = None) -> None:
+    """Set structlog up for this process: one of LEVELS, one of FORMATS."""
+    assert format in FORMATS, format
     out = sys.stderr if stream is None else stream
-    as_json = not out.isatty() if json is None else json
+    as_json = format == "json" or (format == "auto" and not out.isatty())
     shape: list[structlog.typing.Processor] = (
         [
             structlog.processors.TimeStamper(fmt="iso", utc=True),

@@ -172,6 +172,10 @@ class Sessions:
         del self._by_token[session.token]
         del self._by_name[session.spec.name]
 
+    def is_open(self, session: GuestSession) -> bool:
+        """Whether the guest is open still."""
+        return self._by_id.get(session.guest_id) is session
+
     def by_id(self, guest_id: int) -> GuestSession:
         """An open guest by the core's number."""
         return self._by_id[guest_id]

@@ -156,6 +156,8 @@ BAD = [
     (["--trace", "sqlite", "--mode", "kvm", "--hints", "volatile"], "--hints unused"),
     (["--trace", "sqlite", "--wait", "-1"], "--wait"),
     (["--trace", "sqlite", "--log-level", "loud"], "--log-level is loud"),
+    (["--trace", "sqlite", "--log-format", "xml"], "--log-format is xml"),
+    (["--trace", "sqlite", "--metrics", "0.0.0.0:1"], "unless --insecure-metrics is given"),
     (["--trace", "sqlite", "--wait", "0.2", "--host", "unix:{folder}/nobody"], "no answer"),
     (["--trace", "sqlite", "--disk", "{folder}"], "Is a directory"),
     (["--trace", "sqlite", "--disk", "{letter}"], "no disk"),
