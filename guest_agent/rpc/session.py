@@ -1,7 +1,8 @@
 """Opening and closing a guest's session with its host.
 
 Rules:
-- A host that is not there yet is waited for; one that answers "no" is not asked twice.
+- A host that is not there yet is waited for, and the log says so at once and from time to
+  time; one that answers "no" is not asked twice.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ from shared.arch import Mode
 from shared.errors import DrainingError
 from shared.essa.v1 import essa_pb2 as pb
 from shared.rpc.channel import HostUnreachableError, call
+from shared.telemetry import logger
 
 _MODES: Final = {Mode.SEED: pb.MODE_SEED, Mode.KVM: pb.MODE_KVM}
 _RETRY_SECONDS: Final = 0.1
+_REMIND_SECONDS: Final = 10.0
 
 
 async def open_session(stub: Any, config: GuestConfig) -> pb.OpenGuestResponse:
@@ -34,13 +37,19 @@ async def open_session(stub: Any, config: GuestConfig) -> pb.OpenGuestResponse:
     )
     loop = asyncio.get_running_loop()
     deadline = loop.time() + config.wait_seconds
+    remind_at = loop.time()
     while True:
         try:
             response: pb.OpenGuestResponse = await call(stub, "OpenGuest", request, config.host)
             return response
-        except (HostUnreachableError, DrainingError):
-            if loop.time() + _RETRY_SECONDS > deadline:
+        except (HostUnreachableError, DrainingError) as error:
+            now = loop.time()
+            if now + _RETRY_SECONDS > deadline:
                 raise
+            if now >= remind_at:
+                remind_at = now + _REMIND_SECONDS
+                seconds_left = round(deadline - now, 1)
+                logger().warning("host_awaited", seconds_left=seconds_left, reason=str(error))
         await asyncio.sleep(_RETRY_SECONDS)
 
 

@@ -10,6 +10,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from guest_agent import watch
 from guest_agent.agent import GuestAgent
@@ -230,7 +231,7 @@ def test_a_cancelled_guest_is_closed(tmp_path: Path) -> None:
     asyncio.run(body())
 
 
-def test_a_host_that_never_comes_is_one_error(tmp_path: Path) -> None:
+def test_a_host_that_never_comes_is_one_error_and_the_wait_is_told(tmp_path: Path) -> None:
     plan = make_plan([trace_of(Read(0, 0, 0, 4))], 1)
     address = Address(path=str(tmp_path / "nobody"))
 
@@ -239,7 +240,11 @@ def test_a_host_that_never_comes_is_one_error(tmp_path: Path) -> None:
         with pytest.raises(HostUnreachableError, match="no answer from unix:"):
             await agent.run()
 
-    asyncio.run(body())
+    with capture_logs() as logs:
+        asyncio.run(body())
+    (told,) = [entry for entry in logs if entry["event"] == "host_awaited"]
+    assert told["log_level"] == "warning"
+    assert str(address) in told["reason"]
 
 
 def test_a_deadlock_is_found_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
