@@ -1,55 +1,34 @@
-"""`essa ctl`: look at a running host, and evict pages by hand."""
+"""`essa ctl`: look at a running host, evict pages by hand, inject faults."""
 
 from __future__ import annotations
 
-import asyncio
-import json
-from collections.abc import Awaitable, Callable
 from itertools import islice
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final
 
 import numpy as np
 import typer
 from numpy.typing import NDArray
 from rich.console import Console
 
+from essa_cli import ctl_faults
 from essa_cli import ctl_views as views
+from essa_cli.control import Control, Json, Method, ask, print_json
 from essa_cli.errors import CliError
 from shared.essa.v1 import essa_pb2 as pb
-from shared.essa.v1 import essa_pb2_grpc
-from shared.rpc.channel import (
-    DEFAULT_CONTROL,
-    HostUnreachableError,
-    call,
-    connect,
-    parse_address,
-)
+from shared.rpc.channel import DEFAULT_CONTROL
 
 EVICT_RANGE_PAGES: Final = 16_384
 EVICT_RANGES_A_CALL: Final = 16
 """Small enough for the call's deadline, and far below the wire's bounds."""
 
-Control = Annotated[
-    str,
-    typer.Option(
-        "--control",
-        help="Where the host listens for operators: unix:PATH or HOST:PORT.",
-        metavar="ADDRESS",
-        envvar="ESSA_CONTROL",
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 Name = Annotated[str, typer.Argument(help="An open guest.", metavar="GUEST")]
-
-Result = TypeVar("Result")
-Method = Callable[[str, Any], Awaitable[Any]]
 
 
 def register(app: typer.Typer) -> None:
     """Add this module's commands to `app`."""
     ctl = typer.Typer(
         no_args_is_help=True,
-        help="Look at a running host, and evict pages by hand.",
+        help="Look at a running host, evict pages by hand, make things go wrong.",
         epilog="Example: essa ctl status --control unix:essa-control.sock",
     )
     ctl.command("status", epilog="Example: essa ctl status --json")(status)
@@ -58,29 +37,8 @@ def register(app: typer.Typer) -> None:
         page_map
     )
     ctl.command("evict", epilog="Example: essa ctl evict web-1 0x400 0x500-0x5ff")(evict)
+    ctl_faults.register(ctl)
     app.add_typer(ctl, name="ctl")
-
-
-def _ask(control: str, work: Callable[[Method], Awaitable[Result]]) -> Result:
-    """Do work that calls the host's methods, over one connection."""
-    address = parse_address(control, "--control")
-
-    async def session() -> Result:
-        channel = connect(address)
-        try:
-            stub: Any = essa_pb2_grpc.ControlServiceStub(channel)  # type: ignore[no-untyped-call]
-            return await work(lambda method, request: call(stub, method, request, address))
-        finally:
-            await channel.close(None)
-
-    try:
-        return asyncio.run(session())
-    except HostUnreachableError as error:
-        raise CliError(f"--control {address}: no host answers there ({error})") from None
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=2))
 
 
 def status(control: Control = DEFAULT_CONTROL, as_json: Json = False) -> None:
@@ -89,9 +47,9 @@ def status(control: Control = DEFAULT_CONTROL, as_json: Json = False) -> None:
     async def work(method: Method) -> Any:
         return await method("GetStatus", pb.GetStatusRequest())
 
-    reply = _ask(control, work)
+    reply = ask(control, work)
     if as_json:
-        _print_json(views.plain(reply))
+        print_json(views.plain(reply))
     else:
         Console().print(views.status_table(reply))
 
@@ -112,15 +70,15 @@ def guests(
         return list((await method("ListGuests", pb.ListGuestsRequest())).guests)
 
     if name is not None:
-        guest = _ask(control, one)
+        guest = ask(control, one)
         if as_json:
-            _print_json(views.plain(guest))
+            print_json(views.plain(guest))
         else:
             Console().print(views.guest_table(guest))
         return
-    found = _ask(control, every)
+    found = ask(control, every)
     if as_json:
-        _print_json([views.plain(guest) for guest in found])
+        print_json([views.plain(guest) for guest in found])
     else:
         Console().print(views.guests_table(found))
 
@@ -166,9 +124,9 @@ def page_map(
                 break
         return np.frombuffer(b"".join(pieces), np.uint8)
 
-    states = _ask(control, work)
+    states = ask(control, work)
     if as_json:
-        _print_json(
+        print_json(
             {
                 "guest": name,
                 "first_pfn": first_pfn,
@@ -233,9 +191,9 @@ def evict(
             totals = [a + b for a, b in zip(totals, counts, strict=True)]
         return totals
 
-    discarded, page_outs, skipped = _ask(control, work)
+    discarded, page_outs, skipped = ask(control, work)
     if as_json:
-        _print_json({"discarded": discarded, "page_outs": page_outs, "skipped": skipped})
+        print_json({"discarded": discarded, "page_outs": page_outs, "skipped": skipped})
         return
     print(
         f"{discarded} discarded, {page_outs} on their way to the paging device, "

@@ -126,6 +126,10 @@ def status_table(status: pb.GetStatusResponse) -> Table:
         ("slots", size(status.slot_count)),
         ("free slots", size(status.free_slot_count)),
         ("retired slots", f"{status.retired_slot_count:,}"),
+        (
+            "taken away",
+            f"{size(status.withheld_frame_count)} frames, {size(status.withheld_slot_count)} slots",
+        ),
         ("paging overcommitted", "yes" if status.paging_overcommitted else "no"),
         ("commands that wait", f"{status.parked_count:,}"),
         ("stuck for frames", "YES" if status.stuck else "no"),

@@ -173,6 +173,10 @@ def guest(
     wait: Annotated[
         float, typer.Option(help="Seconds to wait for a host that is not there yet.")
     ] = 10.0,
+    retransmit: Annotated[
+        float,
+        typer.Option(help="Seconds without an answer after which a command is sent again."),
+    ] = 1.0,
     stall: Annotated[
         float | None,
         typer.Option(
@@ -221,6 +225,8 @@ def guest(
     scrape = metrics and metrics_address(metrics, "--metrics", exposed=insecure_metrics)
     if not 0 <= wait <= 86_400:
         raise CliError(f"--wait is {wait:g}; it must be 0 to 86400 seconds")
+    if not 0.01 <= retransmit <= 3600:
+        raise CliError(f"--retransmit is {retransmit:g}; it must be 0.01 to 3600 seconds")
     if workload is Workload.MIXED and trace:
         raise CliError("--trace and --workload mixed are two things to do; give one")
     if workload is Workload.TRACE and not trace:
@@ -243,6 +249,7 @@ def guest(
             request_limit=requests,
             cache_limit=cache_pages,
             wait_seconds=wait,
+            retransmit_seconds=retransmit,
             perturb=perturb,
             mix=_mix(workload, seed, operations, weights),
             swap_pages=swap_pages(swap),

@@ -189,6 +189,7 @@ class GuestAgent:
                     lambda fault: kernel.discard_fault_arrived(fault),
                     host=config.host,
                     reconnect_seconds=config.reconnect_seconds,
+                    retransmit_seconds=config.retransmit_seconds,
                 )
                 devices = range(vcpu_count, vcpu_count + config.device_count)
                 disk = GuestDisk(link, BlockStores(store), devices, group.create_task)

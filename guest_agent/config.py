@@ -39,7 +39,8 @@ class GuestConfig:
     page_count: its memory in 4 KiB pages. disk: the file of its own disk; None for one that
     is gone at the end. request_limit: only so many requests of each trace. cache_limit: pages
     that its page cache may hold. wait_seconds: for a host that is not there yet.
-    reconnect_seconds: for one that is gone. perturb: seed of yields at points, or None.
+    reconnect_seconds: for one that is gone. retransmit_seconds: for an answer, until the
+    command is sent again. perturb: seed of yields at points, or None.
     mix: what it does instead of replaying traces. swap_pages: of its swap device.
     stall_seconds: without a completed request for so long it gives up, or None.
     metrics: where scrapers find it, or None.
@@ -61,6 +62,7 @@ class GuestConfig:
     cache_limit: int | None = None
     wait_seconds: float = 10.0
     reconnect_seconds: float = 60.0
+    retransmit_seconds: float = 1.0
     perturb: int | None = None
     mix: MixConfig | None = None
     swap_pages: int = 0

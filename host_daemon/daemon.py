@@ -27,8 +27,10 @@ from host_daemon.config import DaemonConfig, wrong
 from host_daemon.core.compiled import ESSA_PASS
 from host_daemon.core.config import HostConfig
 from host_daemon.core.host import Host
+from host_daemon.faults.book import FaultBook
 from host_daemon.metrics import HostMetrics
 from host_daemon.paging.device import FilePagingDevice, open_paging_device
+from host_daemon.paging.faulty import FaultyDevice
 from host_daemon.rpc.server import Servers
 from host_daemon.rpc.sessions import Sessions
 from host_daemon.rpc.shell import HostShell, restore_shell
@@ -85,9 +87,10 @@ async def run(config: DaemonConfig) -> int:
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(stop.in_callback)
     data = None if config.state_dir is None else checkpoint.load(config.state_dir)
-    device = await _open_device(config, resumed=data is not None)
+    book = FaultBook()
+    device = FaultyDevice(await _open_device(config, resumed=data is not None), book)
     try:
-        shell = _make_shell(config, device, data)
+        shell = _make_shell(config, device, data, book)
         servers = Servers(shell, stop.bug_found)
         metrics = _metrics(config, shell)
         listen, control = servers.bind(config.listen, config.control)
@@ -128,17 +131,17 @@ async def _open_device(config: DaemonConfig, *, resumed: bool) -> FilePagingDevi
 
 
 def _make_shell(
-    config: DaemonConfig, device: FilePagingDevice, data: dict[str, Any] | None
+    config: DaemonConfig, device: FaultyDevice, data: dict[str, Any] | None, book: FaultBook
 ) -> HostShell:
     choices = RandomChoices()
     if data is None:
         incarnation = secrets.randbits(64) or 1
-        return HostShell(Host(config.host, choices), device, Sessions(incarnation))
+        return HostShell(Host(config.host, choices), device, Sessions(incarnation), book)
     path = (config.state_dir or Path()) / checkpoint.FILE_NAME
     if data.get("paging") != device.identity:
         raise CheckpointError(f"{path} belongs to another paging file than {config.paging_file}")
     try:
-        shell = restore_shell(data["shell"], choices, device)
+        shell = restore_shell(data["shell"], choices, device, book)
     except (KeyError, ValueError, TypeError, AssertionError) as error:
         raise CheckpointError(f"{path} is foreign: {error!r}") from error
     _check_same(shell.host.config, config.host)
@@ -177,7 +180,7 @@ def _announce(
         logger().warning("arrays_of_essas_are_slow", reason="installed without a C compiler")
 
 
-async def _finish(config: DaemonConfig, shell: HostShell, device: FilePagingDevice) -> None:
+async def _finish(config: DaemonConfig, shell: HostShell, device: FaultyDevice) -> None:
     await device.flush()
     if config.state_dir is None:
         logger().info("host_stopped", guests_lost=len(shell.sessions))

@@ -69,6 +69,12 @@ class PagingSpaceError(EssaError):
     reason = "PAGING_SPACE_FULL"
 
 
+class FaultNotFoundError(EssaError):
+    """No fault was injected under this number."""
+
+    reason = "FAULT_NOT_FOUND"
+
+
 class DrainingError(EssaError):
     """The host is shutting down; try again when it is back."""
 

@@ -6,6 +6,8 @@ Rules:
   far more than a command.
 - `GuestEnd` decides what is outstanding; a lost connection is made again, and what is
   outstanding is sent again under its old number.
+- A command that nobody answers for a while is sent again under its old number: it, or its
+  answer, may be lost. One that the host has parked is merely attached again.
 - One writer and one reader per stream. The reader of faults only hands them out.
 - What cannot be mended (another incarnation of the host, a refused message) ends `run`, and
   with it the task group of the guest.
@@ -39,6 +41,12 @@ GATHER_TURNS: Final = 2
 """Turns of the loop that the next message waits after an answer: a vCPU that was answered may
 first have to let another go on, and their next commands go along with a third's. A turn costs
 microseconds, a message a hundred times that."""
+RETRANSMIT_SECONDS: Final = 1.0
+"""A command is sent again after this long without an answer, and then ..."""
+RETRANSMIT_SECONDS_MAX: Final = 8.0
+"""... each time after twice as long, up to this."""
+RETRANSMIT_TICKS: Final = 4
+"""How often in that time the link looks whether anything is to be sent again."""
 ACKNOWLEDGE_SECONDS: Final = 0.01
 """How long settled faults are gathered; nobody waits for an acknowledgement."""
 ACKNOWLEDGE_MAX: Final = 65_536
@@ -52,6 +60,17 @@ class LinkStatistics:
     messages: int = 0
     commands: int = 0
     reconnections: int = 0
+    retransmissions: int = 0
+
+
+@dataclass(slots=True)
+class _Unanswered:
+    """An issuer's command that waits for its answer: when it is sent again, and how long after
+    that once more."""
+
+    number: int
+    due: float
+    patience: float
 
 
 class RpcLink:
@@ -66,6 +85,7 @@ class RpcLink:
         *,
         host: object = "the host",
         reconnect_seconds: float = 60.0,
+        retransmit_seconds: float = RETRANSMIT_SECONDS,
     ) -> None:
         self.statistics = LinkStatistics()
         self._stub = stub
@@ -73,6 +93,8 @@ class RpcLink:
         self._fault_arrived = fault_arrived
         self._host = host
         self._reconnect_seconds = reconnect_seconds
+        self._retransmit_seconds = retransmit_seconds
+        self._unanswered: dict[int, _Unanswered] = {}
         self._end = GuestEnd(issuer_count)
         self._answers: dict[int, asyncio.Future[Outcome]] = {}
         self._promised: set[int] = set()
@@ -116,6 +138,7 @@ class RpcLink:
             group.create_task(self._keep_up("Execute", self._execute))
             group.create_task(self._keep_up("SubscribeFaults", self._subscribe))
             group.create_task(self._acknowledge())
+            group.create_task(self._retransmit())
 
     # Connections.
 
@@ -206,6 +229,29 @@ class RpcLink:
                 await asyncio.sleep(0)
             # Also after losing patience: a host that has become slower is waited for longer.
             self._round_trip += (loop.time() - begun - self._round_trip) / 8
+
+    async def _retransmit(self) -> None:
+        """Now and then, queue once more what has been unanswered for too long."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(self._retransmit_seconds / RETRANSMIT_TICKS)
+            now, former = loop.time(), self._unanswered
+            self._unanswered = {}
+            for issuer, number in self._end.unanswered().items():
+                command = former.get(issuer)
+                if command is None or command.number != number:
+                    patience = self._retransmit_seconds
+                    command = _Unanswered(number, now + patience, patience)
+                elif now >= command.due:
+                    self._end.send_again(issuer)
+                    self.statistics.retransmissions += 1
+                    command.patience = min(
+                        2 * command.patience,
+                        max(RETRANSMIT_SECONDS_MAX, self._retransmit_seconds),
+                    )
+                    command.due = now + command.patience
+                    self._something_to_send.set()
+                self._unanswered[issuer] = command
 
     def _let_write(self) -> None:
         if self._host_heard is not None and not self._host_heard.done():

@@ -72,7 +72,7 @@ class FrameTable:
     @property
     def candidate_count(self) -> int:
         """Frames that a policy may choose from."""
-        return self.pool.count - self.pool.free_count - self.busy_count
+        return self.pool.count - self.pool.unused_count - self.busy_count
 
     def has_droppable(self) -> bool:
         """Whether a policy could choose a frame without anything having to be written."""

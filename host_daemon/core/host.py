@@ -27,6 +27,7 @@ from host_daemon.core.guest import Guest, Parked
 from host_daemon.core.machine import Machine, make_machine
 from host_daemon.core.opening import close_guest, open_guest
 from host_daemon.core.parking import can_resume, waiting_count
+from host_daemon.core.pressure import withhold
 from host_daemon.core.tables import FLAGS, RESIDENT
 from host_daemon.core.tracing import Tracer
 from shared.arch import CONTENT_MASK, STATE_MASK
@@ -283,6 +284,13 @@ class Host:
     def reclaim_wanted(self) -> bool:
         """Whether the watermarks, or parked commands, ask for one more CHOOSE_VICTIM."""
         return reclaim.wanted(self._machine, waiting_count(self._machine))
+
+    def withhold(self, *, frames: int, slots: int) -> None:
+        """Give out so many frames and slots fewer than there are; zero gives all back.
+
+        Raises InvalidRequestError for more than `pressure.limits`.
+        """
+        withhold(self._machine, frames, slots)
 
     def restart_transfers(self) -> None:
         """The paging device has forgotten what was in flight (after a restart)."""

@@ -18,19 +18,34 @@ GENERATION_MASK = 0xFFFF
 
 
 class IndexPool:
-    """The free numbers among 1..count."""
+    """The free numbers among 1..count.
 
-    __slots__ = ("_returned", "_untouched", "count")
+    withheld: so many free numbers are not given out; where fewer are free, those that come
+    back are not given out either until there are enough.
+    """
+
+    __slots__ = ("_returned", "_untouched", "count", "withheld")
 
     def __init__(self, count: int) -> None:
         self.count = count
+        self.withheld = 0
         self._untouched = 1  # the lowest number never given out
         self._returned = array("I")
 
     @property
     def free_count(self) -> int:
         """How many `take` could give now."""
+        return max(0, self.balance)
+
+    @property
+    def unused_count(self) -> int:
+        """How many nobody has, the withheld ones included."""
         return self.count + 1 - self._untouched + len(self._returned)
+
+    @property
+    def balance(self) -> int:
+        """`free_count`, or how many must come back before one is given out, as a negative."""
+        return self.count + 1 - self._untouched + len(self._returned) - self.withheld
 
     @property
     def watermark(self) -> int:
@@ -39,6 +54,8 @@ class IndexPool:
 
     def take(self) -> int:
         """A free number, or 0."""
+        if self.withheld and self.balance <= 0:
+            return 0
         if self._returned:
             return self._returned.pop()
         if self._untouched > self.count:
@@ -56,14 +73,20 @@ class IndexPool:
 
     def snapshot(self) -> dict[str, object]:
         """Plain data for `restore`."""
-        return {"untouched": self._untouched, "returned": self._returned.tobytes()}
+        return {
+            "untouched": self._untouched,
+            "returned": self._returned.tobytes(),
+            "withheld": self.withheld,
+        }
 
     def restore(self, data: dict[str, object]) -> None:
         """The inverse of `snapshot`."""
-        untouched, returned = data["untouched"], data["returned"]
+        untouched, returned, withheld = data["untouched"], data["returned"], data["withheld"]
         assert isinstance(untouched, int)
+        assert isinstance(withheld, int)
         assert isinstance(returned, bytes)
         self._untouched = untouched
+        self.withheld = withheld
         self._returned = array("I")
         self._returned.frombytes(returned)
 
@@ -91,7 +114,7 @@ class SlotTable:
     @property
     def held_count(self) -> int:
         """Slots with a page's content, or one on its way."""
-        return self.pool.count - self.pool.free_count - self.retired_count
+        return self.pool.count - self.pool.unused_count - self.retired_count
 
     def take(self) -> int:
         """A slot, now held, or 0."""

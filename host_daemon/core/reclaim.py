@@ -184,10 +184,11 @@ def store_seen(machine: Machine, guest: Guest, pfn: int) -> None:
 def wanted(machine: Machine, waiting_count: int) -> bool:
     """Whether the watermarks, or commands that wait for frames, ask for one more victim.
 
-    Frames that reclaim is about to free count as free, so that nobody asks twice.
+    Frames that reclaim is about to free count as free, so that nobody asks twice. Frames
+    withheld that are still in use count as missing.
     """
     config = machine.config
-    free = machine.frames.free_count
+    free = machine.frames.pool.balance
     if free < config.low_watermark:
         machine.reclaiming = True
     elif free >= config.high_watermark:

@@ -84,6 +84,7 @@ class HostStatistics:
     paging: sums over all guests, closed ones included. slots_retired: lost to failed
     writes. waiting_for_frame: parked commands that need a frame when none is free.
     stuck: and no frame is on its way, nor is there anything that could be evicted.
+    frames_withheld, slots_withheld: taken away by an operator.
     """
 
     paging: PagingStatistics
@@ -96,6 +97,8 @@ class HostStatistics:
     parked: int
     waiting_for_frame: int
     stuck: bool
+    frames_withheld: int
+    slots_withheld: int
 
 
 def _paging(statistics: Statistics) -> PagingStatistics:
@@ -153,6 +156,8 @@ def host_statistics(machine: Machine) -> HostStatistics:
         parked=len(machine.parked),
         waiting_for_frame=waiting,
         stuck=bool(waiting) and not busy and not reclaim.has_victim(machine),
+        frames_withheld=frames.pool.withheld,
+        slots_withheld=machine.slots.pool.withheld,
     )
 
 
@@ -168,7 +173,7 @@ def check(machine: Machine) -> None:
     assert len(slots) == machine.slots.held_count, "a slot is held by nobody"
     frames = machine.frames
     found = frames.kinds_view[1:]
-    assert np.count_nonzero(found == FrameKind.FREE) == frames.free_count
+    assert np.count_nonzero(found == FrameKind.FREE) == frames.pool.unused_count
     assert np.count_nonzero(found == FrameKind.BUSY) == frames.busy_count
     assert machine.reserved == sum(guest.page_count for guest in machine.guests.values())
     for stage in machine.pending:

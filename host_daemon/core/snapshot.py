@@ -25,7 +25,7 @@ from host_daemon.core.tables import FrameKind
 from shared.arch import PAGE_SHIFT, PAGE_SIZE, Mode
 from shared.commands import Command, DeviceLoad, DeviceStore, DiscardFault, Essa, Load, Store
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 _PARKABLE: Final[Mapping[str, type[Command]]] = {
     kind.__name__: kind for kind in (Essa, Load, Store, DeviceLoad, DeviceStore)
 }

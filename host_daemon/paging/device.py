@@ -19,7 +19,7 @@ import secrets
 import stat
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
@@ -121,6 +121,13 @@ class SlotFile:
             completed.reads.extend(self._read(segment.reads))
         return completed
 
+    def damage(self, slots: Sequence[int]) -> None:
+        """Flip the last byte of each slot, as a bad medium would; its checksum shows it."""
+        for slot in slots:
+            offset = slot_offset(slot + 1) - 1
+            (byte,) = os.pread(self._descriptor, 1, offset)
+            os.pwrite(self._descriptor, bytes([byte ^ 0xFF]), offset)
+
     def sync(self) -> None:
         """Put all that was written on stable storage."""
         os.fdatasync(self._descriptor)
@@ -212,6 +219,17 @@ class FilePagingDevice:
         for read in reads:
             assert 0 <= read.slot < self.slot_count, read.slot
         self._submit(reads)
+
+    def damage(self, slots: Sequence[int], done: Callable[[], None]) -> None:
+        """Damage slots that are written; `done` is called when they are. For injected faults."""
+        loop = asyncio.get_running_loop()
+        work = loop.run_in_executor(self._worker, self._file.damage, slots)
+
+        def finished(work: asyncio.Future[None]) -> None:
+            work.result()
+            done()
+
+        work.add_done_callback(finished)
 
     async def flush(self) -> None:
         """Return when all that was submitted is completed, heard of, and on stable storage.

@@ -9,13 +9,16 @@ from itertools import chain, islice
 from typing import Any, Final
 
 from host_daemon.core.report import PagingStatistics
+from host_daemon.faults.rule import Rule
 from host_daemon.rpc.guest_service import MODES, BugFound, check_range_count
+from host_daemon.rpc.injection import Injector
 from host_daemon.rpc.sessions import GuestSession
 from host_daemon.rpc.shell import HostShell
 from shared.arch import state_code
 from shared.errors import InvalidRequestError
 from shared.essa.v1 import essa_pb2 as pb
 from shared.essa.v1 import essa_pb2_grpc
+from shared.rpc.fault_codec import fault_from_message, message_from_fault
 from shared.rpc.status import reports_status
 from shared.telemetry import logger
 
@@ -45,8 +48,9 @@ def _counters(paging: PagingStatistics) -> pb.Counters:
 class ControlServicer(essa_pb2_grpc.ControlServiceServicer):
     """Serves operators. bug_found: told of every exception that is our own bug."""
 
-    def __init__(self, shell: HostShell, bug_found: BugFound) -> None:
+    def __init__(self, shell: HostShell, injector: Injector, bug_found: BugFound) -> None:
         self._shell = shell
+        self._injector = injector
         self.bug_found = bug_found
 
     @reports_status
@@ -72,6 +76,8 @@ class ControlServicer(essa_pb2_grpc.ControlServiceServicer):
             counters=_counters(statistics.paging),
             retired_slot_count=statistics.slots_retired,
             stuck=statistics.stuck,
+            withheld_frame_count=statistics.frames_withheld,
+            withheld_slot_count=statistics.slots_withheld,
         )
 
     @reports_status
@@ -157,6 +163,39 @@ class ControlServicer(essa_pb2_grpc.ControlServiceServicer):
             await asyncio.sleep(0)
         logger().info("pages_evicted", guest=request.name, discarded=response.discarded_count)
         return response
+
+    @reports_status
+    async def InjectFault(
+        self, request: pb.InjectFaultRequest, context: Any
+    ) -> pb.InjectFaultResponse:
+        """Begin a fault."""
+        if not request.HasField("fault"):
+            raise InvalidRequestError("fault is missing", field="fault")
+        rule = self._injector.inject(fault_from_message(request.fault))
+        return pb.InjectFaultResponse(fault_id=rule.fault_id)
+
+    @reports_status
+    async def ListFaults(
+        self, request: pb.ListFaultsRequest, context: Any
+    ) -> pb.ListFaultsResponse:
+        """All faults that are kept."""
+        return pb.ListFaultsResponse(faults=map(self._fault, self._injector.book.all()))
+
+    @reports_status
+    async def StopFault(self, request: pb.StopFaultRequest, context: Any) -> pb.StopFaultResponse:
+        """End one fault, or all."""
+        fault_id = request.fault_id if request.HasField("fault_id") else None
+        return pb.StopFaultResponse(faults=map(self._fault, self._injector.stop(fault_id)))
+
+    def _fault(self, rule: Rule) -> pb.Fault:
+        return pb.Fault(
+            fault_id=rule.fault_id,
+            fault=message_from_fault(rule.spec),
+            matched_count=rule.matched,
+            struck_count=rule.struck,
+            active=rule.active,
+            age_seconds=self._injector.age_seconds(rule),
+        )
 
 
 def _check_ranges(session: GuestSession, ranges: list[range]) -> None:

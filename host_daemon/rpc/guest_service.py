@@ -8,6 +8,8 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from host_daemon.core.config import GuestSpec
+from host_daemon.faults.rule import Rule
+from host_daemon.rpc.injection import Injector
 from host_daemon.rpc.sessions import GuestSession
 from host_daemon.rpc.shell import HostShell
 from host_daemon.rpc.streams import FaultStream, OutcomeStream
@@ -16,6 +18,7 @@ from shared.commands import Outcome
 from shared.errors import DrainingError, InvalidRequestError, InvalidTokenError
 from shared.essa.v1 import essa_pb2 as pb
 from shared.essa.v1 import essa_pb2_grpc
+from shared.faults import Kind
 from shared.rpc import codec
 from shared.rpc.status import decoded, reports_status
 from shared.telemetry import logger
@@ -73,8 +76,10 @@ def check_range_count(field: str, count: int) -> None:
 class EssaServicer(essa_pb2_grpc.EssaServiceServicer):
     """Serves guests. bug_found: told of every exception that is our own bug."""
 
-    def __init__(self, shell: HostShell, bug_found: BugFound) -> None:
+    def __init__(self, shell: HostShell, injector: Injector, bug_found: BugFound) -> None:
         self._shell = shell
+        self._injector = injector
+        self._book = shell.book
         self.bug_found = bug_found
 
     def _session(self, message: pb.Session) -> GuestSession:
@@ -101,6 +106,9 @@ class EssaServicer(essa_pb2_grpc.EssaServiceServicer):
         if not request.HasField("essa"):
             raise InvalidRequestError("essa is missing", field="essa")
         command = codec.essa_from_message(request.essa)
+        struck: Rule | None = None
+        if self._book.calls:
+            struck = await self._injector.before_call("ExecuteEssa", session, request.vcpu, command)
         waiter: asyncio.Future[Outcome | None] | None = None
 
         def done(outcome: Outcome | None) -> None:
@@ -113,6 +121,8 @@ class EssaServicer(essa_pb2_grpc.EssaServiceServicer):
             outcome = await waiter
             if outcome is None:
                 raise self._why_ended()
+        if struck is not None:
+            await self._injector.after_call(struck)
         return codec.essa_response_from_outcome(outcome)
 
     @reports_status
@@ -126,9 +136,13 @@ class EssaServicer(essa_pb2_grpc.EssaServiceServicer):
                 elif request.HasField("session"):
                     self._same_session(stream, request.session)
                 commands = codec.commands_from_message(request)
+                if self._book.commands:
+                    commands = self._injector.take_in(stream, commands)
                 ready = self._shell.execute(stream.session, commands, stream)
                 if ready:
                     await stream.send(ready)
+                if self._book.paces:
+                    await self._injector.pace("Execute", stream.session)
             if stream is not None:
                 await stream.finish()
         except asyncio.CancelledError:
@@ -147,12 +161,14 @@ class EssaServicer(essa_pb2_grpc.EssaServiceServicer):
     async def SubscribeFaults(self, request: pb.SubscribeFaultsRequest, context: Any) -> None:
         """Send faults as the shell delivers them, several in a message if they are there."""
         session = self._session(request.session)
-        stream = FaultStream()
+        stream = FaultStream(session.spec.name, self._book)
         # Tells the guest that the subscription stands, before the first fault comes.
         await context.send_initial_metadata(())
         self._shell.subscribe(session, stream)
         try:
             while faults := await stream.take():
+                if self._book.paces:
+                    await self._injector.pace("SubscribeFaults", session)
                 await context.write(codec.message_from_faults(faults))
         finally:
             self._shell.unsubscribe(session, stream)
@@ -172,7 +188,14 @@ class EssaServicer(essa_pb2_grpc.EssaServiceServicer):
                 value=len(numbers),
                 high=FAULT_NUMBERS_MAX,
             )
+        struck: Rule | None = None
+        if self._book.calls:
+            struck = await self._injector.before_call("AcknowledgeFaults", session)
         self._shell.acknowledge(session, numbers)
+        if struck is not None:
+            if struck.spec.kind is Kind.DUPLICATE:
+                self._shell.acknowledge(session, numbers)
+            await self._injector.after_call(struck)
         return pb.AcknowledgeFaultsResponse()
 
     @reports_status

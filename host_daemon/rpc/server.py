@@ -22,6 +22,7 @@ from grpc_reflection.v1alpha import reflection
 
 from host_daemon.rpc.control_service import ControlServicer
 from host_daemon.rpc.guest_service import BugFound, EssaServicer
+from host_daemon.rpc.injection import Injector
 from host_daemon.rpc.shell import HostShell
 from shared.errors import InvalidRequestError
 from shared.essa.v1 import essa_pb2 as pb
@@ -68,8 +69,13 @@ class Servers:
         self._operators = grpc.aio.server(options=SERVER_OPTIONS)
         self._paths: list[str] = []
         guests, operators = _Registrar(self._guests), _Registrar(self._operators)
-        _STUBS.add_EssaServiceServicer_to_server(EssaServicer(shell, bug_found), guests)
-        _STUBS.add_ControlServiceServicer_to_server(ControlServicer(shell, bug_found), operators)
+        injector = Injector(shell)
+        essa, control = (
+            EssaServicer(shell, injector, bug_found),
+            ControlServicer(shell, injector, bug_found),
+        )
+        _STUBS.add_EssaServiceServicer_to_server(essa, guests)
+        _STUBS.add_ControlServiceServicer_to_server(control, operators)
         for server, service in (
             (self._guests, _ESSA_SERVICE),
             (self._operators, _CONTROL_SERVICE),

@@ -16,6 +16,7 @@ from typing import Any, Final
 from host_daemon.core.config import Choices, GuestSpec
 from host_daemon.core.effects import Completed, DeliverFault, Effect, PageIn, PageOut
 from host_daemon.core.host import Host
+from host_daemon.faults.book import FaultBook
 from host_daemon.paging.ports import PagingDevice, ReadDone, SlotRead, SlotWrite, WriteDone
 from host_daemon.rpc.sessions import ByHand, FaultSink, GuestSession, OutcomeSink, Sessions
 from host_daemon.rpc.sessions import new_session as make_session
@@ -39,10 +40,20 @@ class Eviction:
 
 
 class HostShell:
-    """One host on the event loop; the paging device's completions come back to it."""
+    """One host on the event loop; the paging device's completions come back to it.
 
-    def __init__(self, host: Host, device: PagingDevice, sessions: Sessions) -> None:
+    book: the faults that are injected into it.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        device: PagingDevice,
+        sessions: Sessions,
+        book: FaultBook | None = None,
+    ) -> None:
         self.host = host
+        self.book = book or FaultBook()
         self.sessions = sessions
         self._device = device
         self.draining = False
@@ -175,6 +186,11 @@ class HostShell:
             self._settle()
         return Eviction(discarded, page_outs, count - discarded - page_outs)
 
+    def withhold(self, *, frames: int, slots: int) -> None:
+        """Give out so many frames and slots fewer. Raises InvalidRequestError."""
+        self.host.withhold(frames=frames, slots=slots)
+        self._settle()
+
     # The paging device
 
     def writes_done(self, results: Sequence[WriteDone]) -> None:
@@ -197,6 +213,7 @@ class HostShell:
 
     def drain(self) -> None:
         """Take no more input from peers, end their connections, begin nothing new."""
+        self.book.end_all()
         self.draining = True
         self._runner.stop()
         for session in self.sessions:
@@ -293,9 +310,11 @@ def _check_issuers(session: GuestSession, batch: Sequence[Numbered]) -> None:
             )
 
 
-def restore_shell(data: dict[str, Any], choices: Choices, device: PagingDevice) -> HostShell:
+def restore_shell(
+    data: dict[str, Any], choices: Choices, device: PagingDevice, book: FaultBook | None = None
+) -> HostShell:
     """The inverse of `HostShell.snapshot`; what stands in it is trusted."""
     host = Host.restore(data["host"], choices)
     sessions = Sessions(data["incarnation"])
     sessions.restore(data["sessions"], {n: host.guest_spec(n) for n in host.guest_ids()})
-    return HostShell(host, device, sessions)
+    return HostShell(host, device, sessions, book)

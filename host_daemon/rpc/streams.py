@@ -13,6 +13,8 @@ from typing import Any, Final
 
 import grpc
 
+from host_daemon.faults.book import FaultBook
+from host_daemon.rpc.late import LateFaults
 from host_daemon.rpc.sessions import GuestSession
 from shared.commands import DiscardFault, Outcome
 from shared.rpc import codec
@@ -25,22 +27,27 @@ OUTBOX_MAX: Final = 256
 class OutcomeStream:
     """One Execute stream. An OutcomeSink.
 
-    A handler makes it, hands it what is known at once with `send`, and ends with `finish` or
-    not, and `close`.
+    injected: outcomes, by issuer and number, that an injected fault loses (None) or delays
+    by so many seconds. A handler makes it, hands it what is known at once with `send`, and
+    ends with `finish` or not, and `close`.
     """
 
     def __init__(self, session: GuestSession, context: Any) -> None:
         self.session = session
         self.ended = False
+        self._closed = False
         self._context = context
         self._handler = asyncio.current_task()
         self._outbox: list[Answered] = []
         self._task: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
+        self.injected: dict[tuple[int, int], float | None] = {}
         session.streams[self] = None
 
     def push(self, vcpu: int, number: int, outcome: Outcome) -> None:
         """Send an outcome with whatever else completes in this turn of the loop."""
+        if self.injected and self._kept_back((vcpu, number, outcome)):
+            return
         self._outbox.append((vcpu, number, outcome))
         self._changed.set()
         self._begin_writing()
@@ -58,6 +65,8 @@ class OutcomeStream:
 
     async def send(self, outcomes: list[Answered]) -> None:
         """Send outcomes; waits only while too many of an earlier message are unsent."""
+        if self.injected:
+            outcomes = [answered for answered in outcomes if not self._kept_back(answered)]
         while self._task is not None and len(self._outbox) > OUTBOX_MAX:
             await asyncio.wait([self._task])
         self._outbox += outcomes
@@ -73,6 +82,7 @@ class OutcomeStream:
 
     async def close(self) -> None:
         """Nothing is written after this."""
+        self._closed = True
         self.session.streams.pop(self, None)
         for vcpu in [vcpu for vcpu, sink in self.session.waiting.items() if sink is self]:
             del self.session.waiting[vcpu]
@@ -80,8 +90,17 @@ class OutcomeStream:
             self._task.cancel()
             await asyncio.wait([self._task])
 
+    def _kept_back(self, answered: Answered) -> bool:
+        """Whether an injected fault loses the outcome, or brings it later."""
+        if (key := answered[:2]) not in self.injected:
+            return False
+        seconds = self.injected.pop(key)
+        if seconds is not None:
+            asyncio.get_running_loop().call_later(seconds, self.push, *answered)
+        return True
+
     def _begin_writing(self) -> None:
-        if self._task is None:
+        if self._task is None and not self._closed:
             self._task = asyncio.get_running_loop().create_task(self._write_outbox())
 
     async def _write_outbox(self) -> None:
@@ -99,13 +118,25 @@ class OutcomeStream:
 class FaultStream:
     """One SubscribeFaults stream. A FaultSink."""
 
-    def __init__(self) -> None:
+    def __init__(self, guest: str, book: FaultBook) -> None:
         self._faults: list[DiscardFault] = []
         self._ended = False
         self._changed = asyncio.Event()
+        self._book = book
+        self._late = LateFaults(guest, book, self._send, self._changed.set)
 
     def push(self, fault: DiscardFault) -> None:
         """Send a fault with whatever else comes in this turn of the loop."""
+        if self._book.delivery or self._late.waiting:
+            self._late.take_in(fault)
+        else:
+            self._send(fault)
+
+    def look_again(self) -> None:
+        """An injected fault is over: what it held may go on."""
+        self._late.look_again()
+
+    def _send(self, fault: DiscardFault) -> None:
         self._faults.append(fault)
         self._changed.set()
 
@@ -116,8 +147,9 @@ class FaultStream:
 
     async def take(self) -> list[DiscardFault]:
         """The next faults; none: the stream has ended."""
-        while not self._faults and not self._ended:
+        while not self._faults and not self._ended and not self._late.broken:
             self._changed.clear()
             await self._changed.wait()
+        self._late.refuse_if_broken()
         faults, self._faults = self._faults, []
         return faults

@@ -127,6 +127,9 @@ POLICIES: Final = {
     "GetGuest": CallPolicy(10.0, repeatable=True),
     "GetPageMap": CallPolicy(10.0, repeatable=True),
     "EvictPages": CallPolicy(30.0, repeatable=True),
+    "InjectFault": CallPolicy(10.0, repeatable=False),
+    "ListFaults": CallPolicy(10.0, repeatable=True),
+    "StopFault": CallPolicy(10.0, repeatable=True),
 }
 """Every method of both services; a test compares it with the descriptor."""
 

@@ -29,6 +29,7 @@ _VALUE_MAX: Final = 200
 CODES: Final[dict[type[EssaError], grpc.StatusCode]] = {
     errors.InvalidRequestError: grpc.StatusCode.INVALID_ARGUMENT,
     errors.GuestNotFoundError: grpc.StatusCode.NOT_FOUND,
+    errors.FaultNotFoundError: grpc.StatusCode.NOT_FOUND,
     errors.GuestExistsError: grpc.StatusCode.ALREADY_EXISTS,
     errors.InvalidTokenError: grpc.StatusCode.UNAUTHENTICATED,
     errors.StaleIncarnationError: grpc.StatusCode.FAILED_PRECONDITION,
@@ -106,6 +107,10 @@ def decoded(message: Any) -> Any:
     return message
 
 
+class StreamResetError(Exception):
+    """An injected fault breaks the call: the peer sees what a broken connection shows it."""
+
+
 Request = TypeVar("Request")
 Response = TypeVar("Response")
 Handler = Callable[[Any, Request, Any], Awaitable[Response]]
@@ -121,6 +126,8 @@ def reports_status(method: Handler[Request, Response]) -> Handler[Request, Respo
         except EssaError as error:
             code, text, metadata = status_of(error)
             await context.abort(code, text, metadata)
+        except StreamResetError as error:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
         except grpc.aio.InternalError:
             raise  # the peer went away while we were talking to it; the library knows
         except Exception as error:

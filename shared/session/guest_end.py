@@ -54,6 +54,15 @@ class GuestEnd:
         if self.guards.resend_outstanding:
             self._unsent = sorted(self._outstanding)
 
+    def unanswered(self) -> dict[int, int]:
+        """The number of each issuer's outstanding command that was sent on this connection."""
+        return {v: n for v, (n, _) in self._outstanding.items() if v not in self._unsent}
+
+    def send_again(self, vcpu: int) -> None:
+        """The issuer's outstanding command, or its answer, may be lost: queue it once more."""
+        if vcpu in self._outstanding and vcpu not in self._unsent:
+            self._unsent.append(vcpu)
+
     def receive(self, vcpu: int, number: int, outcome: Outcome) -> bool:
         """Whether this answers the issuer's outstanding command; a repeat answers nothing."""
         current = self._outstanding.get(vcpu)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -50,6 +51,7 @@ Faults = asyncio.Queue[DiscardFault]
 def make_link(stub: Any, issuers: int = 4, **values: Any) -> tuple[RpcLink, Faults]:
     """A link, and the faults that it hands out."""
     faults: Faults = asyncio.Queue()
+    values = {"retransmit_seconds": 60.0} | values  # a busy machine is no lost message
     return RpcLink(stub, SESSION, issuers, faults.put_nowait, **values), faults
 
 
@@ -258,5 +260,35 @@ def test_a_host_that_stays_away_is_given_up(tmp_path: Path) -> None:
             await link.run()
         text = "no answer from unix:here for 0.3 seconds: UNAVAILABLE: shutting down"
         assert caught.group_contains(HostUnreachableError, match=text)
+
+    play(test, tmp_path)
+
+
+def test_what_nobody_answers_is_sent_again_under_its_number(tmp_path: Path) -> None:
+    """On the same stream, ever more seldom; an answer to any copy counts, once."""
+
+    async def test(host: FakeHost, stub: Any) -> None:
+        link, _ = make_link(stub, retransmit_seconds=0.04)
+        async with running(link):
+            call = start(link, 0, 7)
+            expected = [(0, 1, Essa(Orc.SET_STABLE, 7))]
+            loop = asyncio.get_running_loop()
+            times = []
+            for _ in range(4):
+                stream, commands = await host.received.get()
+                assert commands == expected
+                times.append(loop.time())
+            gaps = [b - a for a, b in itertools.pairwise(times)]
+            assert gaps[0] >= 0.03
+            assert gaps[2] >= 0.12
+            await host.answer(stream, (0, 1, EssaOutcome(3)), (0, 1, EssaOutcome(3)))
+            assert await call == EssaOutcome(3)
+            assert link.statistics.retransmissions == 3
+            assert len(host.sessions) == 1  # all on one stream
+            following = start(link, 0, 8)
+            stream, commands = await host.received.get()
+            assert commands == [(0, 2, Essa(Orc.SET_STABLE, 8))]
+            await host.answer(stream, (0, 1, EssaOutcome(3)), (0, 2, EssaOutcome(1)))
+            assert await following == EssaOutcome(1)
 
     play(test, tmp_path)

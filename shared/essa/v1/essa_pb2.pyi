@@ -7,11 +7,46 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class FaultKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    FAULT_KIND_UNSPECIFIED: _ClassVar[FaultKind]
+    FAULT_KIND_EVICT: _ClassVar[FaultKind]
+    FAULT_KIND_MEMORY_PRESSURE: _ClassVar[FaultKind]
+    FAULT_KIND_REQUEST_LOST: _ClassVar[FaultKind]
+    FAULT_KIND_REPLY_LOST: _ClassVar[FaultKind]
+    FAULT_KIND_DELAY: _ClassVar[FaultKind]
+    FAULT_KIND_DUPLICATE: _ClassVar[FaultKind]
+    FAULT_KIND_RESET: _ClassVar[FaultKind]
+    FAULT_KIND_SLOW_CONSUMER: _ClassVar[FaultKind]
+    FAULT_KIND_FAULT_DELAY: _ClassVar[FaultKind]
+    FAULT_KIND_FAULT_DUPLICATE: _ClassVar[FaultKind]
+    FAULT_KIND_FAULT_HOLD: _ClassVar[FaultKind]
+    FAULT_KIND_DEVICE_SLOW: _ClassVar[FaultKind]
+    FAULT_KIND_DEVICE_FAILING: _ClassVar[FaultKind]
+    FAULT_KIND_DEVICE_FULL: _ClassVar[FaultKind]
+    FAULT_KIND_DEVICE_CORRUPT: _ClassVar[FaultKind]
+
 class Mode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     MODE_UNSPECIFIED: _ClassVar[Mode]
     MODE_SEED: _ClassVar[Mode]
     MODE_KVM: _ClassVar[Mode]
+FAULT_KIND_UNSPECIFIED: FaultKind
+FAULT_KIND_EVICT: FaultKind
+FAULT_KIND_MEMORY_PRESSURE: FaultKind
+FAULT_KIND_REQUEST_LOST: FaultKind
+FAULT_KIND_REPLY_LOST: FaultKind
+FAULT_KIND_DELAY: FaultKind
+FAULT_KIND_DUPLICATE: FaultKind
+FAULT_KIND_RESET: FaultKind
+FAULT_KIND_SLOW_CONSUMER: FaultKind
+FAULT_KIND_FAULT_DELAY: FaultKind
+FAULT_KIND_FAULT_DUPLICATE: FaultKind
+FAULT_KIND_FAULT_HOLD: FaultKind
+FAULT_KIND_DEVICE_SLOW: FaultKind
+FAULT_KIND_DEVICE_FAILING: FaultKind
+FAULT_KIND_DEVICE_FULL: FaultKind
+FAULT_KIND_DEVICE_CORRUPT: FaultKind
 MODE_UNSPECIFIED: Mode
 MODE_SEED: Mode
 MODE_KVM: Mode
@@ -117,7 +152,7 @@ class GetStatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetStatusResponse(_message.Message):
-    __slots__ = ("incarnation", "version", "policy", "frame_count", "free_frame_count", "low_watermark", "high_watermark", "slot_count", "free_slot_count", "paging_overcommitted", "parked_count", "guest_count", "page_count", "counters", "retired_slot_count", "stuck")
+    __slots__ = ("incarnation", "version", "policy", "frame_count", "free_frame_count", "low_watermark", "high_watermark", "slot_count", "free_slot_count", "paging_overcommitted", "parked_count", "guest_count", "page_count", "counters", "retired_slot_count", "stuck", "withheld_frame_count", "withheld_slot_count")
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     POLICY_FIELD_NUMBER: _ClassVar[int]
@@ -134,6 +169,8 @@ class GetStatusResponse(_message.Message):
     COUNTERS_FIELD_NUMBER: _ClassVar[int]
     RETIRED_SLOT_COUNT_FIELD_NUMBER: _ClassVar[int]
     STUCK_FIELD_NUMBER: _ClassVar[int]
+    WITHHELD_FRAME_COUNT_FIELD_NUMBER: _ClassVar[int]
+    WITHHELD_SLOT_COUNT_FIELD_NUMBER: _ClassVar[int]
     incarnation: int
     version: str
     policy: str
@@ -150,7 +187,9 @@ class GetStatusResponse(_message.Message):
     counters: Counters
     retired_slot_count: int
     stuck: bool
-    def __init__(self, incarnation: _Optional[int] = ..., version: _Optional[str] = ..., policy: _Optional[str] = ..., frame_count: _Optional[int] = ..., free_frame_count: _Optional[int] = ..., low_watermark: _Optional[int] = ..., high_watermark: _Optional[int] = ..., slot_count: _Optional[int] = ..., free_slot_count: _Optional[int] = ..., paging_overcommitted: bool = ..., parked_count: _Optional[int] = ..., guest_count: _Optional[int] = ..., page_count: _Optional[int] = ..., counters: _Optional[_Union[Counters, _Mapping]] = ..., retired_slot_count: _Optional[int] = ..., stuck: bool = ...) -> None: ...
+    withheld_frame_count: int
+    withheld_slot_count: int
+    def __init__(self, incarnation: _Optional[int] = ..., version: _Optional[str] = ..., policy: _Optional[str] = ..., frame_count: _Optional[int] = ..., free_frame_count: _Optional[int] = ..., low_watermark: _Optional[int] = ..., high_watermark: _Optional[int] = ..., slot_count: _Optional[int] = ..., free_slot_count: _Optional[int] = ..., paging_overcommitted: bool = ..., parked_count: _Optional[int] = ..., guest_count: _Optional[int] = ..., page_count: _Optional[int] = ..., counters: _Optional[_Union[Counters, _Mapping]] = ..., retired_slot_count: _Optional[int] = ..., stuck: bool = ..., withheld_frame_count: _Optional[int] = ..., withheld_slot_count: _Optional[int] = ...) -> None: ...
 
 class ListGuestsRequest(_message.Message):
     __slots__ = ()
@@ -211,6 +250,40 @@ class EvictPagesResponse(_message.Message):
     page_out_count: int
     skipped_count: int
     def __init__(self, discarded_count: _Optional[int] = ..., page_out_count: _Optional[int] = ..., skipped_count: _Optional[int] = ...) -> None: ...
+
+class InjectFaultRequest(_message.Message):
+    __slots__ = ("fault",)
+    FAULT_FIELD_NUMBER: _ClassVar[int]
+    fault: FaultSpec
+    def __init__(self, fault: _Optional[_Union[FaultSpec, _Mapping]] = ...) -> None: ...
+
+class InjectFaultResponse(_message.Message):
+    __slots__ = ("fault_id",)
+    FAULT_ID_FIELD_NUMBER: _ClassVar[int]
+    fault_id: int
+    def __init__(self, fault_id: _Optional[int] = ...) -> None: ...
+
+class ListFaultsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListFaultsResponse(_message.Message):
+    __slots__ = ("faults",)
+    FAULTS_FIELD_NUMBER: _ClassVar[int]
+    faults: _containers.RepeatedCompositeFieldContainer[Fault]
+    def __init__(self, faults: _Optional[_Iterable[_Union[Fault, _Mapping]]] = ...) -> None: ...
+
+class StopFaultRequest(_message.Message):
+    __slots__ = ("fault_id",)
+    FAULT_ID_FIELD_NUMBER: _ClassVar[int]
+    fault_id: int
+    def __init__(self, fault_id: _Optional[int] = ...) -> None: ...
+
+class StopFaultResponse(_message.Message):
+    __slots__ = ("faults",)
+    FAULTS_FIELD_NUMBER: _ClassVar[int]
+    faults: _containers.RepeatedCompositeFieldContainer[Fault]
+    def __init__(self, faults: _Optional[_Iterable[_Union[Fault, _Mapping]]] = ...) -> None: ...
 
 class Session(_message.Message):
     __slots__ = ("token", "incarnation")
@@ -435,3 +508,59 @@ class Counters(_message.Message):
     machine_check_count: int
     io_error_count: int
     def __init__(self, page_in_count: _Optional[int] = ..., page_out_count: _Optional[int] = ..., unused_discard_count: _Optional[int] = ..., volatile_discard_count: _Optional[int] = ..., potential_volatile_discard_count: _Optional[int] = ..., discard_fault_count: _Optional[int] = ..., essa_counts: _Optional[_Iterable[int]] = ..., released_count: _Optional[int] = ..., machine_check_count: _Optional[int] = ..., io_error_count: _Optional[int] = ...) -> None: ...
+
+class FaultSpec(_message.Message):
+    __slots__ = ("kind", "guests", "methods", "vcpus", "orcs", "pages", "states", "operations", "side", "nth", "count", "odds", "seed", "for_seconds", "delay_seconds", "rate", "frames", "percent")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    GUESTS_FIELD_NUMBER: _ClassVar[int]
+    METHODS_FIELD_NUMBER: _ClassVar[int]
+    VCPUS_FIELD_NUMBER: _ClassVar[int]
+    ORCS_FIELD_NUMBER: _ClassVar[int]
+    PAGES_FIELD_NUMBER: _ClassVar[int]
+    STATES_FIELD_NUMBER: _ClassVar[int]
+    OPERATIONS_FIELD_NUMBER: _ClassVar[int]
+    SIDE_FIELD_NUMBER: _ClassVar[int]
+    NTH_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    ODDS_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    FOR_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    DELAY_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    RATE_FIELD_NUMBER: _ClassVar[int]
+    FRAMES_FIELD_NUMBER: _ClassVar[int]
+    PERCENT_FIELD_NUMBER: _ClassVar[int]
+    kind: FaultKind
+    guests: _containers.RepeatedScalarFieldContainer[str]
+    methods: _containers.RepeatedScalarFieldContainer[str]
+    vcpus: _containers.RepeatedScalarFieldContainer[int]
+    orcs: _containers.RepeatedScalarFieldContainer[int]
+    pages: _containers.RepeatedCompositeFieldContainer[PageRange]
+    states: _containers.RepeatedScalarFieldContainer[str]
+    operations: _containers.RepeatedScalarFieldContainer[str]
+    side: str
+    nth: int
+    count: int
+    odds: float
+    seed: int
+    for_seconds: float
+    delay_seconds: float
+    rate: float
+    frames: int
+    percent: int
+    def __init__(self, kind: _Optional[_Union[FaultKind, str]] = ..., guests: _Optional[_Iterable[str]] = ..., methods: _Optional[_Iterable[str]] = ..., vcpus: _Optional[_Iterable[int]] = ..., orcs: _Optional[_Iterable[int]] = ..., pages: _Optional[_Iterable[_Union[PageRange, _Mapping]]] = ..., states: _Optional[_Iterable[str]] = ..., operations: _Optional[_Iterable[str]] = ..., side: _Optional[str] = ..., nth: _Optional[int] = ..., count: _Optional[int] = ..., odds: _Optional[float] = ..., seed: _Optional[int] = ..., for_seconds: _Optional[float] = ..., delay_seconds: _Optional[float] = ..., rate: _Optional[float] = ..., frames: _Optional[int] = ..., percent: _Optional[int] = ...) -> None: ...
+
+class Fault(_message.Message):
+    __slots__ = ("fault_id", "fault", "matched_count", "struck_count", "active", "age_seconds")
+    FAULT_ID_FIELD_NUMBER: _ClassVar[int]
+    FAULT_FIELD_NUMBER: _ClassVar[int]
+    MATCHED_COUNT_FIELD_NUMBER: _ClassVar[int]
+    STRUCK_COUNT_FIELD_NUMBER: _ClassVar[int]
+    ACTIVE_FIELD_NUMBER: _ClassVar[int]
+    AGE_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    fault_id: int
+    fault: FaultSpec
+    matched_count: int
+    struck_count: int
+    active: bool
+    age_seconds: float
+    def __init__(self, fault_id: _Optional[int] = ..., fault: _Optional[_Union[FaultSpec, _Mapping]] = ..., matched_count: _Optional[int] = ..., struck_count: _Optional[int] = ..., active: bool = ..., age_seconds: _Optional[float] = ...) -> None: ...

@@ -375,6 +375,21 @@ class ControlServiceStub(object):
                 request_serializer=shared_dot_essa_dot_v1_dot_essa__pb2.EvictPagesRequest.SerializeToString,
                 response_deserializer=shared_dot_essa_dot_v1_dot_essa__pb2.EvictPagesResponse.FromString,
                 _registered_method=True)
+        self.InjectFault = channel.unary_unary(
+                '/essa.v1.ControlService/InjectFault',
+                request_serializer=shared_dot_essa_dot_v1_dot_essa__pb2.InjectFaultRequest.SerializeToString,
+                response_deserializer=shared_dot_essa_dot_v1_dot_essa__pb2.InjectFaultResponse.FromString,
+                _registered_method=True)
+        self.ListFaults = channel.unary_unary(
+                '/essa.v1.ControlService/ListFaults',
+                request_serializer=shared_dot_essa_dot_v1_dot_essa__pb2.ListFaultsRequest.SerializeToString,
+                response_deserializer=shared_dot_essa_dot_v1_dot_essa__pb2.ListFaultsResponse.FromString,
+                _registered_method=True)
+        self.StopFault = channel.unary_unary(
+                '/essa.v1.ControlService/StopFault',
+                request_serializer=shared_dot_essa_dot_v1_dot_essa__pb2.StopFaultRequest.SerializeToString,
+                response_deserializer=shared_dot_essa_dot_v1_dot_essa__pb2.StopFaultResponse.FromString,
+                _registered_method=True)
 
 
 class ControlServiceServicer(object):
@@ -419,6 +434,31 @@ class ControlServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def InjectFault(self, request, context):
+        """Makes something go wrong, from now until it has struck often enough, its time is over, or
+        it is stopped. Not idempotent: two calls inject two faults. Faults end with the host's
+        process and are no part of its checkpoint.
+        Reasons: GUEST_NOT_FOUND (kind FAULT_KIND_EVICT), INVALID_REQUEST, DRAINING.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListFaults(self, request, context):
+        """Returns all faults that are active, and the last 256 that are over, by number.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StopFault(self, request, context):
+        """Stops one fault, or all; what it held back is given back. Idempotent.
+        Reasons: FAULT_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ControlServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -446,6 +486,21 @@ def add_ControlServiceServicer_to_server(servicer, server):
                     servicer.EvictPages,
                     request_deserializer=shared_dot_essa_dot_v1_dot_essa__pb2.EvictPagesRequest.FromString,
                     response_serializer=shared_dot_essa_dot_v1_dot_essa__pb2.EvictPagesResponse.SerializeToString,
+            ),
+            'InjectFault': grpc.unary_unary_rpc_method_handler(
+                    servicer.InjectFault,
+                    request_deserializer=shared_dot_essa_dot_v1_dot_essa__pb2.InjectFaultRequest.FromString,
+                    response_serializer=shared_dot_essa_dot_v1_dot_essa__pb2.InjectFaultResponse.SerializeToString,
+            ),
+            'ListFaults': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListFaults,
+                    request_deserializer=shared_dot_essa_dot_v1_dot_essa__pb2.ListFaultsRequest.FromString,
+                    response_serializer=shared_dot_essa_dot_v1_dot_essa__pb2.ListFaultsResponse.SerializeToString,
+            ),
+            'StopFault': grpc.unary_unary_rpc_method_handler(
+                    servicer.StopFault,
+                    request_deserializer=shared_dot_essa_dot_v1_dot_essa__pb2.StopFaultRequest.FromString,
+                    response_serializer=shared_dot_essa_dot_v1_dot_essa__pb2.StopFaultResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -584,6 +639,87 @@ class ControlService(object):
             '/essa.v1.ControlService/EvictPages',
             shared_dot_essa_dot_v1_dot_essa__pb2.EvictPagesRequest.SerializeToString,
             shared_dot_essa_dot_v1_dot_essa__pb2.EvictPagesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def InjectFault(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/essa.v1.ControlService/InjectFault',
+            shared_dot_essa_dot_v1_dot_essa__pb2.InjectFaultRequest.SerializeToString,
+            shared_dot_essa_dot_v1_dot_essa__pb2.InjectFaultResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListFaults(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/essa.v1.ControlService/ListFaults',
+            shared_dot_essa_dot_v1_dot_essa__pb2.ListFaultsRequest.SerializeToString,
+            shared_dot_essa_dot_v1_dot_essa__pb2.ListFaultsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StopFault(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/essa.v1.ControlService/StopFault',
+            shared_dot_essa_dot_v1_dot_essa__pb2.StopFaultRequest.SerializeToString,
+            shared_dot_essa_dot_v1_dot_essa__pb2.StopFaultResponse.FromString,
             options,
             channel_credentials,
             insecure,
