@@ -1,0 +1,114 @@
+"""Seeded mixtures of faults over a mixed workload: all at once, and nobody loses a byte.
+
+Faults that are real losses (a damaged or unreadable slot) have tests of their own.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import Random
+
+from host_daemon.faults.rule import Rule
+from shared.faults import FaultSpec, Kind, parse_fault
+from tests.faults.cluster import Cluster, cluster, verdict
+
+FAULTS_MIN, FAULTS_MAX = 3, 7
+STEADY = ("evict", {"rate": 2000, "count": 0})
+"""There in every mixture: without evictions nothing is at stake."""
+
+
+def _strikes(random: Random, odds: float) -> dict[str, object]:
+    return {
+        "odds": round(random.uniform(odds / 4, odds), 6),
+        "count": random.choice([0, 0, 3, 20]),
+        "nth": random.randint(1, 30),
+        "seed": random.randrange(1 << 16),
+    }
+
+
+def _matches(random: Random) -> dict[str, object]:
+    """Sometimes narrower than everything."""
+    values: dict[str, object] = {}
+    if random.random() < 0.3:
+        values["guest"] = random.choice(["one", "two"])
+    if random.random() < 0.2:
+        values["vcpu"] = str(random.randrange(3))
+    if random.random() < 0.2:
+        values["pages"] = f"{random.randrange(64)}-{random.randrange(64, 192)}"
+    return values
+
+
+def _fields(random: Random, kind: Kind) -> dict[str, object]:
+    late = round(random.uniform(0.001, 0.03), 4)
+    match kind:
+        case Kind.REQUEST_LOST | Kind.REPLY_LOST:
+            return _strikes(random, 0.02) | _matches(random)
+        case Kind.DELAY:
+            side = random.choice(["request", "reply"])
+            return _strikes(random, 0.05) | _matches(random) | {"delay": late, "side": side}
+        case Kind.DUPLICATE:
+            return _strikes(random, 0.2) | _matches(random)
+        case Kind.RESET:
+            method = random.choice(["Execute", "SubscribeFaults"])
+            return _strikes(random, 0.01) | {"method": method, "count": random.randint(1, 5)}
+        case Kind.SLOW_CONSUMER:
+            method = random.choice(["Execute", "SubscribeFaults"])
+            return {"method": method, "rate": random.randint(300, 1000)}
+        case Kind.FAULT_DELAY | Kind.FAULT_DUPLICATE:
+            delay: dict[str, object] = {"delay": late} if kind is Kind.FAULT_DELAY else {}
+            return {"count": 0, "odds": round(random.uniform(0.2, 1), 3)} | delay
+        case Kind.FAULT_HOLD:
+            return {"for": round(random.uniform(0.05, 0.4), 3)}
+        case Kind.DEVICE_SLOW:
+            return {"delay": late, "odds": round(random.uniform(0.1, 1), 3)}
+        case Kind.DEVICE_FAILING:
+            return {"operation": "write", "count": random.randint(1, 20), "odds": 0.2}
+        case Kind.DEVICE_FULL:
+            return {"for": round(random.uniform(0.1, 0.6), 3)}
+        case Kind.MEMORY_PRESSURE:
+            return {"percent": random.randint(5, 40), "for": round(random.uniform(0.2, 2), 3)}
+        case _:
+            raise AssertionError(kind)
+
+
+KINDS = (
+    Kind.REQUEST_LOST,
+    Kind.REPLY_LOST,
+    Kind.DELAY,
+    Kind.DUPLICATE,
+    Kind.RESET,
+    Kind.SLOW_CONSUMER,
+    Kind.FAULT_DELAY,
+    Kind.FAULT_DUPLICATE,
+    Kind.FAULT_HOLD,
+    Kind.DEVICE_SLOW,
+    Kind.DEVICE_FAILING,
+    Kind.DEVICE_FULL,
+    Kind.MEMORY_PRESSURE,
+)
+
+
+def draw(seed: int) -> list[FaultSpec]:
+    """The faults of one mixture, of different kinds: the same for the same seed."""
+    random = Random(seed)
+    kinds = random.sample(KINDS, random.randint(FAULTS_MIN, FAULTS_MAX))
+    steady, fields = STEADY
+    return [
+        parse_fault(Kind(steady), {**fields, "seed": seed % (1 << 32)}),
+        *(parse_fault(kind, _fields(random, kind)) for kind in kinds),
+    ]
+
+
+async def run_mixture(world: Cluster, seed: int, operations: int) -> tuple[list[Rule], int, int]:
+    """One mixture; the rules with their counters, integrity errors, violations."""
+    rules = [world.add(spec) for spec in draw(seed)]
+    reports = await world.run(seed, operations)
+    world.injector.stop(None)
+    integrity_errors, violations = verdict(reports)
+    return rules, integrity_errors, violations
+
+
+async def run_alone(directory: Path, seed: int, operations: int) -> tuple[list[Rule], int, int]:
+    """One mixture on a host of its own."""
+    async with cluster(directory, seed) as world:
+        return await run_mixture(world, seed, operations)
