@@ -262,7 +262,8 @@ def guest(
     except (ConfigError, TraceError) as error:
         raise CliError(str(error)) from None
     telemetry.configure(level=log_level, format=log_format)
-    report = _run(config)
+    with telemetry.bound(guest=config.name):
+        report = _run(config)
     if as_json or report.failure is None:
         print_report(report, as_json=as_json)
     return 0 if report.is_clean else 1
@@ -326,9 +327,7 @@ def _run(config: GuestConfig) -> Report:
         assert agent is not None
         reason = str(error) if not isinstance(error, AssertionError) else f"assertion: {error}"
         report = replace(agent.report(), failure=reason)
-        telemetry.logger().error(
-            "guest_failed", guest=config.name, reason=reason, requests=report.requests
-        )
+        telemetry.logger().error("guest_failed", reason=reason, requests=report.requests)
         if isinstance(error, AssertionError):
             traceback.print_exception(error)
         print(f"essa: {config.name}: {reason}", file=sys.stderr)

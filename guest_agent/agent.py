@@ -46,7 +46,7 @@ from shared.errors import EssaError, StaleIncarnationError
 from shared.essa.v1 import essa_pb2 as pb
 from shared.essa.v1 import essa_pb2_grpc
 from shared.rpc.channel import HostUnreachableError, connect
-from shared.telemetry import logger
+from shared.telemetry import bind, bound, logger
 
 GIVE_UP_SECONDS: Final = 2.0
 TICK_SECONDS: Final = 0.01
@@ -122,10 +122,11 @@ class GuestAgent:
         Raises DiskFileError, an EssaError or HostUnreachableError that the host is the
         cause of, KernelBug, DeadlockError, OSError from the disk.
         """
-        if self._config.disk is not None:
-            return await self._run_on(self._config.disk)
-        with tempfile.TemporaryDirectory(prefix="essa-guest-") as folder:
-            return await self._run_on(Path(folder) / "disk")
+        with bound(guest=self._config.name):
+            if self._config.disk is not None:
+                return await self._run_on(self._config.disk)
+            with tempfile.TemporaryDirectory(prefix="essa-guest-") as folder:
+                return await self._run_on(Path(folder) / "disk")
 
     def progress(self) -> Progress:
         """How far the run is; at any time."""
@@ -178,7 +179,7 @@ class GuestAgent:
         """One life of the guest; False if its host lost it."""
         config = self._config
         opened = await open_session(stub, config)
-        logger().info("guest_opened", guest=config.name, guest_id=opened.guest_id)
+        logger().info("guest_opened", guest_id=opened.guest_id)
         try:
             async with asyncio.TaskGroup() as group:
                 vcpu_count = config.vcpu_count
@@ -195,7 +196,6 @@ class GuestAgent:
                 disk = GuestDisk(link, BlockStores(store), devices, group.create_task)
                 kernel = self._new_kernel(link, disk)
                 watch = Watch(
-                    config.name,
                     vcpu_count,
                     self._schedule,
                     link,
@@ -215,7 +215,7 @@ class GuestAgent:
         except BaseExceptionGroup as failures:
             failure = _reason(failures)
             if isinstance(failure, StaleIncarnationError):
-                logger().warning("host_lost_its_state", guest=config.name)
+                logger().warning("host_lost_its_state")
                 return False
             await self._give_up(stub, opened.session)
             raise failure from None
@@ -231,7 +231,7 @@ class GuestAgent:
             async with asyncio.timeout(GIVE_UP_SECONDS):
                 await close_session(stub, session, self._config)
         except (EssaError, HostUnreachableError, TimeoutError) as error:
-            logger().info("guest_not_closed", guest=self._config.name, reason=str(error))
+            logger().info("guest_not_closed", reason=str(error))
 
     def _new_kernel(self, link: RpcLink, disk: GuestDisk) -> Kernel:
         config = self._config
@@ -272,6 +272,7 @@ class GuestAgent:
 
         async def vcpu(cpu: Cpu) -> None:
             nonlocal synced, checked, checking
+            bind(vcpu=cpu.number)  # the task is this vCPU's alone
             await self._workload.run(cpu)
             if cpu.number == 0:
                 self._stop_clock()
@@ -320,7 +321,6 @@ class GuestAgent:
             if what not in self._violations and len(self._violations) < LOGGED_ERRORS_MAX:
                 logger().error(
                     "invariant_violated",
-                    guest=self._config.name,
                     what=what,
                     requests=self._workload.requests_done,
                 )
@@ -330,7 +330,6 @@ class GuestAgent:
         if len(self._integrity_errors) < LOGGED_ERRORS_MAX:
             logger().error(
                 "integrity_error_found",
-                guest=self._config.name,
                 what=error.what,
                 page=error.page,
                 history=error.history,

@@ -37,7 +37,6 @@ class Watch:
 
     def __init__(
         self,
-        guest: str,
         vcpu_count: int,
         schedule: LoopSchedule,
         link: RpcLink,
@@ -45,7 +44,6 @@ class Watch:
         completed: Callable[[], int | None],
         stall_seconds: float | None,
     ) -> None:
-        self._guest = guest
         self._vcpu_count = vcpu_count
         self._schedule = schedule
         self._link = link
@@ -76,7 +74,6 @@ class Watch:
                 idle_since = now
                 logger().warning(
                     "guest_stalled",
-                    guest=self._guest,
                     waiting=self._doing(),
                     commands=self._link.in_flight,
                 )

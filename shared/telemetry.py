@@ -3,6 +3,8 @@
 Rules:
 - Only shells and main programs log; core, kernel, session and explorer return what happened.
 - Events are past tense and snake_case (`guest_opened`), values are keywords.
+- Whose event it is, is bound once: `guest` for all that a call or an agent does, `vcpu` for
+  what is one vCPU's. Nobody says it again.
 - A terminal gets lines for people, anything else one JSON object a line; both on standard
   error, because standard output belongs to results.
 """
@@ -63,6 +65,11 @@ def logger(**values: Any) -> structlog.typing.FilteringBoundLogger:
     """A logger with these values in every event."""
     bound: structlog.typing.FilteringBoundLogger = structlog.get_logger(**values)
     return bound
+
+
+def bind(**values: Any) -> None:
+    """Add these values to every event that this task, or one it starts, logs from here on."""
+    structlog.contextvars.bind_contextvars(**values)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from shared.essa.v1 import essa_pb2 as pb
 from shared.essa.v1 import essa_pb2_grpc
 from shared.rpc.fault_codec import fault_from_message, message_from_fault
 from shared.rpc.status import reports_status
-from shared.telemetry import logger
+from shared.telemetry import bind, logger
 
 PAGE_MAP_MAX: Final = 4_194_304
 EVICT_MAX: Final = 1_048_576
@@ -149,6 +149,7 @@ class ControlServicer(essa_pb2_grpc.ControlServiceServicer):
         """Make pages victims, a slice in each turn of the loop."""
         sessions = self._shell.sessions
         session = sessions.by_name(request.name)
+        bind(guest=session.spec.name)
         ranges = [range(r.first_pfn, r.first_pfn + r.page_count) for r in request.ranges]
         _check_ranges(session, ranges)
         pfns: Iterator[int] = chain.from_iterable(ranges)
@@ -161,7 +162,7 @@ class ControlServicer(essa_pb2_grpc.ControlServiceServicer):
             response.page_out_count += eviction.page_outs
             response.skipped_count += eviction.skipped
             await asyncio.sleep(0)
-        logger().info("pages_evicted", guest=request.name, discarded=response.discarded_count)
+        logger().info("pages_evicted", discarded=response.discarded_count)
         return response
 
     @reports_status

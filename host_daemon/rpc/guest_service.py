@@ -21,7 +21,7 @@ from shared.essa.v1 import essa_pb2_grpc
 from shared.faults import Kind
 from shared.rpc import codec
 from shared.rpc.status import decoded, reports_status
-from shared.telemetry import logger
+from shared.telemetry import bind, logger
 
 MODES: Final = {pb.MODE_SEED: Mode.SEED, pb.MODE_KVM: Mode.KVM}
 RANGES_MAX: Final = 1024
@@ -83,14 +83,18 @@ class EssaServicer(essa_pb2_grpc.EssaServiceServicer):
         self.bug_found = bug_found
 
     def _session(self, message: pb.Session) -> GuestSession:
-        return self._shell.session(message.token, message.incarnation)
+        """The session that a call names; from here on the call's log says whose it is."""
+        session = self._shell.session(message.token, message.incarnation)
+        bind(guest=session.spec.name)
+        return session
 
     @reports_status
     async def OpenGuest(self, request: pb.OpenGuestRequest, context: Any) -> pb.OpenGuestResponse:
         """Open a guest and give out its token."""
-        session = self._shell.open_guest(spec_from_message(request))
-        spec = session.spec
-        logger().info("guest_opened", guest=spec.name, pages=spec.page_count, vcpus=spec.vcpu_count)
+        spec = spec_from_message(request)
+        bind(guest=spec.name)
+        session = self._shell.open_guest(spec)
+        logger().info("guest_opened", pages=spec.page_count, vcpus=spec.vcpu_count)
         incarnation = self._shell.sessions.incarnation
         return pb.OpenGuestResponse(
             session=pb.Session(token=session.token, incarnation=incarnation),
@@ -106,6 +110,7 @@ class EssaServicer(essa_pb2_grpc.EssaServiceServicer):
         if not request.HasField("essa"):
             raise InvalidRequestError("essa is missing", field="essa")
         command = codec.essa_from_message(request.essa)
+        bind(vcpu=request.vcpu)
         struck: Rule | None = None
         if self._book.calls:
             struck = await self._injector.before_call("ExecuteEssa", session, request.vcpu, command)
@@ -205,7 +210,7 @@ class EssaServicer(essa_pb2_grpc.EssaServiceServicer):
         """Close a guest."""
         session = self._session(request.session)
         self._shell.close_guest(session)
-        logger().info("guest_closed", guest=session.spec.name)
+        logger().info("guest_closed")
         return pb.CloseGuestResponse()
 
     def _why_ended(self) -> Exception:

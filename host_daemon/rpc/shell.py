@@ -26,6 +26,7 @@ from shared.commands import DeviceLoad, DeviceStore, Essa, Outcome
 from shared.errors import DrainingError, InvalidRequestError, SequenceError
 from shared.rpc.codec import Answered, Numbered
 from shared.session.host_end import Reception
+from shared.telemetry import bind
 
 _DEVICE_COMMANDS: Final = frozenset((DeviceLoad, DeviceStore))
 
@@ -113,6 +114,9 @@ class HostShell:
                     ready.append((vcpu, number, received))
                     continue
                 session.wait_for(vcpu, sink)
+        except AssertionError:
+            bind(vcpu=vcpu, number=number)  # for whoever reports the bug
+            raise
         finally:
             self._settle()
         return ready

@@ -17,7 +17,7 @@ from guest_agent.agent import GuestAgent
 from guest_agent.config import GuestConfig
 from guest_agent.disk import open_block_store
 from guest_agent.kernel.content import parse_tag
-from guest_agent.kernel.cpu import Cpu
+from guest_agent.kernel.cpu import Cpu, KernelBug
 from guest_agent.kernel.guards import FIXED
 from guest_agent.kernel.kernel import Hints
 from guest_agent.report import Report
@@ -84,14 +84,18 @@ def test_discard_faults_are_taken_and_survived(tmp_path: Path) -> None:
 
 def test_without_check_write_the_same_run_loses_stores(tmp_path: Path) -> None:
     """A page may be volatile while a writable pte is set: its stores vanish with it."""
-    reports = with_host(
-        tmp_path,
-        96,
-        busy_plan(1, 400),
-        busy_plan(2, 400),
-        access=Access.MMAP,
-        guards=FIXED.without("check_write"),
-    )
+    try:
+        reports = with_host(
+            tmp_path,
+            96,
+            busy_plan(1, 400),
+            busy_plan(2, 400),
+            access=Access.MMAP,
+            guards=FIXED.without("check_write"),
+        )
+    except KernelBug as error:  # it may see the cause before the loss
+        assert "a page mapped writable was discarded" in str(error)  # noqa: PT017
+        return
     assert any(report.integrity_errors for report in reports)
 
 
