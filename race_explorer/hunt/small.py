@@ -22,6 +22,10 @@ from race_explorer.signature import signature
 SMALL: Final = (
     "evict=1; start=store.0; readonly.0 | look",
     "evict=1; start=store.0; msync.0 | readonly.0",
+    "evict=1; start=store.0; readonly.0 | reclaim",
+    "evict=1; start=store.0 load.1; munmap.0 | munmap.1",
+    "evict=1; start=store.0; munmap.0 | look",
+    "evict=1; start=load.0; store.0 | look",
 )
 BOUND: Final = 100_000
 """Schedules of one composition, abandoned ones included, unless something else is asked for."""
