@@ -17,6 +17,7 @@ from rich.table import Table
 
 from essa_cli.control import Control, Json, Method, ask, print_json
 from essa_cli.errors import CliError
+from essa_cli.processes import strike
 from shared.essa.v1 import essa_pb2 as pb
 from shared.fault_fields import FIELDS
 from shared.faults import KINDS, FaultSpec, Kind, Place, parse_fault, values_of
@@ -30,6 +31,8 @@ _EXAMPLES = {
     Kind.REPLY_LOST: "essa ctl inject reply-lost --orc 3,4 --odds 0.01 --count 0 --seed 7",
     Kind.DELAY: "essa ctl inject delay --pages 0x400-0x4ff --delay 0.2 --count 0 --for 30",
     Kind.FAULT_HOLD: "essa ctl inject fault-hold --guest web-1 --for 5",
+    Kind.PAUSE: "essa ctl inject pause --container essa_guest_1 --for 5",
+    Kind.RESTART: "essa ctl inject restart --pid-file host.pid --delay 2",
     Kind.DEVICE_FAILING: "essa ctl inject device-failing --operation write --odds 0.1 --count 0",
 }
 
@@ -42,9 +45,11 @@ def register(ctl: typer.Typer) -> None:
         epilog="Example: essa ctl inject evict --states V,P --rate 500 --count 2000",
     )
     for kind, known in KINDS.items():
-        if known.place is not Place.PROCESS:
-            example = _EXAMPLES.get(kind, f"essa ctl inject {kind}")
-            inject.command(str(kind), help=known.help, epilog=f"Example: {example}")(_of(kind))
+        process = known.place is Place.PROCESS
+        plainest = f"essa ctl inject {kind}{' --pid-file host.pid' if process else ''}"
+        epilog = f"Example: {_EXAMPLES.get(kind, plainest)}"
+        command = _of_process(kind) if process else _of(kind)
+        inject.command(str(kind), help=known.help, epilog=epilog)(command)
     ctl.add_typer(inject, name="inject")
     epilog = "Example: essa ctl faults   or   essa ctl faults --stop 3   or   --stop-all"
     ctl.command("faults", epilog=epilog)(faults)
@@ -60,11 +65,30 @@ def _of(kind: Kind) -> Callable[..., None]:
             values |= _one_page(page, values)
         inject(parse_fault(kind, values, "--"), control, as_json)
 
+    return _with_options(run, kind, _parameter("control", DEFAULT_CONTROL, Control))
+
+
+def _of_process(kind: Kind) -> Callable[..., None]:
+    """The command of a kind that no host has a part in."""
+
+    def run(as_json: bool, **texts: str | None) -> None:
+        keys = {FIELDS[key].attribute: key for key in KINDS[kind].keys}
+        values = {keys[name]: text for name, text in texts.items() if text is not None}
+        done = strike(parse_fault(kind, values, "--"))
+        if as_json:
+            print_json({"kind": str(kind), **values, "done": done})
+        else:
+            print(done)
+
+    return _with_options(run, kind)
+
+
+def _with_options(run: Callable[..., None], kind: Kind, *others: Parameter) -> Callable[..., None]:
     parameters = [_option(kind, key) for key in KINDS[kind].keys]
     if kind is Kind.EVICT:
         option = typer.Option("--page", help="One page of one guest.", metavar="GUEST:PFN")
         parameters.append(_parameter("page", None, Annotated[str | None, option]))
-    parameters.append(_parameter("control", DEFAULT_CONTROL, Control))
+    parameters += others
     parameters.append(_parameter("as_json", False, Json))
     # Typer reads a command's options off its signature.
     run.__signature__ = Signature(parameters)  # type: ignore[attr-defined]

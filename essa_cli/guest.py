@@ -17,6 +17,7 @@ import uvloop
 
 from essa_cli.errors import CliError
 from essa_cli.guest_views import bar, log, print_report
+from essa_cli.pid_file import write_pid_file
 from guest_agent.agent import GuestAgent, load_plan
 from guest_agent.config import ConfigError, GuestConfig, MixConfig
 from guest_agent.disk import DiskFileError
@@ -185,6 +186,15 @@ def guest(
             show_default=False,
         ),
     ] = None,
+    pid_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where to write which process this is, for essa ctl inject kill and the like.",
+            metavar="FILE",
+            envvar="ESSA_GUEST_PID_FILE",
+            show_default=False,
+        ),
+    ] = None,
     log_level: Annotated[
         str, typer.Option(help="What to log.", metavar="|".join(telemetry.LEVELS))
     ] = "warning",
@@ -231,6 +241,8 @@ def guest(
         raise CliError("--trace and --workload mixed are two things to do; give one")
     if workload is Workload.TRACE and not trace:
         raise CliError("give the guest something to do: --trace FILE|NAME or --workload mixed")
+    if pid_file is not None:
+        write_pid_file(pid_file)
     if hints is None:
         hints = Hints.UNUSED if mode is Mode.KVM else Hints.VOLATILE
     try:

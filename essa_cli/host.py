@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from essa_cli.pid_file import write_pid_file
 from host_daemon import __main__ as daemon
 from host_daemon import config
 from shared.rpc.channel import DEFAULT_CONTROL, DEFAULT_LISTEN
@@ -91,6 +92,15 @@ def host(
             metavar="DIRECTORY",
         ),
     ] = None,
+    pid_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where to write which process this is, for essa ctl inject kill and the like.",
+            metavar="FILE",
+            envvar="ESSA_HOST_PID_FILE",
+            show_envvar=False,
+        ),
+    ] = None,
     log_level: Annotated[
         str | None,
         typer.Option(help="debug, info, warning or error. [default: info]", metavar="LEVEL"),
@@ -140,4 +150,7 @@ def host(
         "insecure_metrics": insecure_metrics or None,
         "insecure": insecure or None,
     }
-    return daemon.run(config.parse({k: v for k, v in given.items() if v is not None}))
+    configuration = config.parse({k: v for k, v in given.items() if v is not None})
+    if pid_file is not None:
+        write_pid_file(pid_file)
+    return daemon.run(configuration)

@@ -1,0 +1,189 @@
+"""Goal: the process that is named, and no other, is paused, ended and started again; guests
+survive a host that is paused, restarted and killed.
+
+Method: real processes; a victim of two lines where no daemon is needed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from essa_cli.errors import CliError
+from essa_cli.pid_file import read_pid_file, start_time
+from essa_cli.processes import LocalProcess, strike
+from shared.faults import Kind, parse_fault
+from tests.process.host_process import ESSA, essa_here
+
+pytestmark = pytest.mark.process
+
+SECONDS_MAX = 60
+VICTIM = """
+import sys, time
+from pathlib import Path
+from essa_cli.pid_file import write_pid_file
+write_pid_file(Path(sys.argv[1]))
+time.sleep(600)
+"""
+
+
+@contextmanager
+def ended(*paths: Path) -> Iterator[None]:
+    """Ends whatever the pid files name, also what was started again."""
+    try:
+        yield
+    finally:
+        for path in paths:
+            if path.exists():
+                started = read_pid_file(path)
+                if start_time(started.pid) == started.start_time:
+                    os.kill(started.pid, signal.SIGKILL)
+
+
+def until(condition: object, what: str) -> None:
+    assert callable(condition)
+    deadline = time.monotonic() + SECONDS_MAX
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.02)
+
+
+def state(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+@pytest.fixture
+def victim(tmp_path: Path) -> Iterator[Path]:
+    """The pid file of a process that does nothing."""
+    path = tmp_path / "victim.pid"
+    child = subprocess.Popen([sys.executable, "-c", VICTIM, str(path)], cwd=Path.cwd())
+    try:
+        until(path.exists, "no pid file")
+        with ended(path):
+            yield path
+    finally:
+        child.kill()
+        child.wait()
+
+
+def test_pause_resume_kill_and_start_again(victim: Path) -> None:
+    process, pid = LocalProcess(victim), read_pid_file(victim).pid
+    assert process.runs()
+    strike(parse_fault(Kind.PAUSE, {"pid-file": str(victim)}))
+    until(lambda: state(pid) == "T", "not stopped")
+    strike(parse_fault(Kind.RESUME, {"pid-file": str(victim)}))
+    until(lambda: state(pid) == "S", "not resumed")
+    slept: list[float] = []
+    strike(parse_fault(Kind.PAUSE, {"pid-file": str(victim), "for": "3"}), slept.append)
+    until(lambda: state(pid) == "S", "not resumed")
+    strike(parse_fault(Kind.KILL, {"pid-file": str(victim)}))
+    assert not process.runs()
+    with pytest.raises(CliError, match="the process does not run"):
+        process.pause()
+    strike(parse_fault(Kind.RESTART, {"pid-file": str(victim), "delay": "2"}), slept.append)
+    assert process.runs()
+    assert read_pid_file(victim).pid != pid
+    assert slept == [3.0, 2.0]
+    strike(parse_fault(Kind.TERMINATE, {"pid-file": str(victim)}))
+    assert not process.runs()
+
+
+def test_a_number_that_is_anothers_now_is_refused(victim: Path) -> None:
+    data = json.loads(victim.read_text())
+    victim.write_text(json.dumps(data | {"start_time": data["start_time"] - 1}))
+    for kind in ("pause", "kill", "terminate", "restart"):
+        done = essa_here("ctl", "inject", kind, "--pid-file", str(victim))
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "is another one" in done.stderr
+    assert start_time(data["pid"]) == data["start_time"]
+    victim.write_text(json.dumps(data))
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"pid": "x"}', "nonsense"])
+def test_other_files_are_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "file"
+    path.write_text(text)
+    done = essa_here("ctl", "inject", "kill", "--pid-file", str(path))
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "nothing that --pid-file has written" in done.stderr
+
+
+class Guests:
+    """A host with a state directory, and one guest on its disk, as a user starts them."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.host_pid, self.guest_pid = directory / "host.pid", directory / "guest.pid"
+        (directory / "state").mkdir()
+        self.control = f"unix:{directory / 'c'}"
+        self.host = self._start(
+            "host", "--listen", f"unix:{directory / 'e'}", "--control", self.control,
+            "--memory", "1M", "--state-dir", str(directory / "state"),
+            "--pid-file", str(self.host_pid),
+        )  # fmt: skip
+        self.guest = self._start(
+            "guest", "--host", f"unix:{directory / 'e'}", "--name", "web-1", "--memory", "1M",
+            "--vcpus", "3", "--workload", "mixed", "--operations", "4000", "--seed", "5",
+            "--disk", str(directory / "disk"), "--pid-file", str(self.guest_pid),
+            "--wait", "60", "--stall", "40", "--json",
+        )  # fmt: skip
+
+    def _start(self, *words: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [*ESSA, *words],
+            cwd=self.directory,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+
+    def evictions_begin(self) -> None:
+        """Steady eviction from now on; waits for the guest."""
+
+        def injected() -> bool:
+            words = ("evict", "--rate", "2000", "--count", "0", "--guest", "web-1")
+            done = essa_here("ctl", "inject", *words, "--control", self.control)
+            return done.returncode == 0
+
+        until(injected, "no guest")
+
+    def counted(self, name: str) -> int:
+        done = essa_here("ctl", "status", "--json", "--control", self.control)
+        return int(json.loads(done.stdout)["counters"][name]) if not done.returncode else 0
+
+    def inject(self, *words: str) -> None:
+        done = essa_here("ctl", "inject", *words)
+        assert done.returncode == 0, done.stderr
+
+
+def test_a_guest_survives_a_host_that_is_paused_restarted_and_killed(tmp_path: Path) -> None:
+    """A restart goes on exactly; a kill is a power failure: the guest reboots from its disk, and
+    all that was written back reads at that version or newer."""
+    with ended(tmp_path / "host.pid", tmp_path / "guest.pid"):
+        guests = Guests(tmp_path)
+        host = ("--pid-file", str(guests.host_pid))
+        guests.evictions_begin()
+        until(lambda: guests.counted("page_out_count") > 20, "no evictions")
+        guests.inject("pause", *host, "--for", "0.2")
+        guests.inject("restart", *host)
+        guests.evictions_begin()
+        until(lambda: guests.counted("page_out_count") > 40, "no evictions")
+        guests.inject("kill", *host)
+        guests.inject("restart", *host)
+        guests.evictions_begin()
+        out, _ = guests.guest.communicate(timeout=SECONDS_MAX)
+        report = json.loads(out)
+        assert guests.guest.returncode == 0
+        assert (report["integrity_errors"], report["invariant_violations"]) == (0, 0)
+        assert report["reboots"] == 1
+        guests.inject("terminate", *host)
+        guests.host.communicate(timeout=SECONDS_MAX)
