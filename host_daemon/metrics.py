@@ -56,13 +56,15 @@ class GuestState:
 def _frames(state: HostState) -> Iterator[Sample]:
     statistics = state.statistics
     yield ("free",), statistics.frames_free
-    yield ("used",), statistics.frames - statistics.frames_free
+    yield ("used",), statistics.frames - statistics.frames_unused
+    yield ("withheld",), statistics.frames_unused - statistics.frames_free
 
 
 def _slots(state: HostState) -> Iterator[Sample]:
     statistics = state.statistics
     yield ("free",), statistics.slots_free
-    yield ("held",), statistics.slots - statistics.slots_free - statistics.slots_retired
+    yield ("held",), statistics.slots - statistics.slots_unused - statistics.slots_retired
+    yield ("withheld",), statistics.slots_unused - statistics.slots_free
     yield ("retired",), statistics.slots_retired
 
 

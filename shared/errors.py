@@ -75,6 +75,12 @@ class FaultNotFoundError(EssaError):
     reason = "FAULT_NOT_FOUND"
 
 
+class TooManyWatchersError(EssaError):
+    """As many operators watch the host already as may."""
+
+    reason = "TOO_MANY_WATCHERS"
+
+
 class DrainingError(EssaError):
     """The host is shutting down; try again when it is back."""
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import Final
 
 from host_daemon.core import faults, kinds, reclaim, transit
+from host_daemon.core.effects import Noticed
 from host_daemon.core.guest import Guest, Reclaim
 from host_daemon.core.machine import Machine
 from host_daemon.core.tables import (
@@ -52,6 +53,7 @@ from shared.commands import (
     Sske,
     Store,
 )
+from shared.events import EventKind
 
 UNIT: Final = 32
 """Loads that repeat their first 32 bytes are answered with those and a count."""
@@ -150,6 +152,8 @@ def bring_in(machine: Machine, guest: Guest, pfn: int, after: int) -> int | Mach
     assert byte & CONTENT_MASK != RESIDENT
     if byte & DAMAGED:
         guest.statistics.machine_checks += 1
+        if machine.watched:
+            machine.effects.append(Noticed(EventKind.MACHINE_CHECK, guest.number, pfn))
         return MACHINE_CHECK
     if byte & IN_TRANSIT:
         return None

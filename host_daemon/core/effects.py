@@ -13,6 +13,7 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from shared.commands import DiscardFault, Outcome
+from shared.events import EventKind
 
 
 class StageKind(IntEnum):
@@ -106,4 +107,20 @@ class Traced:
     event: TraceEvent
 
 
-Effect = Completed | PageOut | PageIn | DeliverFault | Traced
+@dataclass(frozen=True, slots=True)
+class Noticed:
+    """Something that operators watch for; comes only while the machine is watched.
+
+    guest_id: 0 for what concerns the whole host. The others are None where they make no sense.
+    """
+
+    kind: EventKind
+    guest_id: int = 0
+    pfn: int | None = None
+    vcpu: int | None = None
+    fault: int | None = None
+    before: int | None = None
+    after: int | None = None
+
+
+Effect = Completed | PageOut | PageIn | DeliverFault | Traced | Noticed

@@ -10,14 +10,22 @@ from __future__ import annotations
 
 from typing import Final
 
-from host_daemon.core.effects import DeliverFault, Stage, StageKind
+from host_daemon.core.effects import DeliverFault, Noticed, Stage, StageKind
 from host_daemon.core.guest import Guest
 from host_daemon.core.machine import Machine
 from shared.arch import PAGE_SHIFT
 from shared.commands import DiscardFault
 from shared.errors import InvalidRequestError
+from shared.events import EventKind
 
 FAULTS_MAX: Final = 4096
+
+
+def _notice(machine: Machine, guest: Guest, kind: EventKind, fault: DiscardFault) -> None:
+    if machine.watched:
+        pfn = fault.address >> PAGE_SHIFT
+        noticed = Noticed(kind, guest.number, pfn, vcpu=fault.vcpu, fault=fault.number)
+        machine.effects.append(noticed)
 
 
 def _next(guest: Guest) -> Stage | None:
@@ -34,6 +42,7 @@ def raise_fault(machine: Machine, guest: Guest, vcpu: int, pfn: int) -> int:
     number = guest.fault_count
     guest.faults[number] = DiscardFault(number, vcpu, pfn << PAGE_SHIFT)
     guest.statistics.discard_faults += 1
+    _notice(machine, guest, EventKind.DISCARD_FAULT_RAISED, guest.faults[number])
     if pending is None:
         machine.pending[Stage(StageKind.DELIVER_FAULT, guest.number, number)] = None
     return number
@@ -46,6 +55,7 @@ def deliver(machine: Machine, guest: Guest, number: int) -> None:
     assert stage.number == number
     del machine.pending[stage]
     machine.effects.append(DeliverFault(guest.number, guest.faults[number]))
+    _notice(machine, guest, EventKind.DISCARD_FAULT_DELIVERED, guest.faults[number])
     guest.delivered = number
     following = _next(guest)
     if following is not None:
@@ -65,7 +75,9 @@ def acknowledge(machine: Machine, guest: Guest, number: int) -> None:
             high=guest.fault_count,
         )
     before = _next(guest)
-    guest.faults.pop(number, None)
+    fault = guest.faults.pop(number, None)
+    if fault is not None:
+        _notice(machine, guest, EventKind.DISCARD_FAULT_ACKNOWLEDGED, fault)
     _renew(machine, guest, before)
 
 

@@ -28,6 +28,7 @@ from host_daemon.core.machine import Machine, make_machine
 from host_daemon.core.opening import close_guest, open_guest
 from host_daemon.core.parking import can_resume, waiting_count
 from host_daemon.core.pressure import withhold
+from host_daemon.core.refusals import check_pfn, wrong_issuer
 from host_daemon.core.tables import FLAGS, RESIDENT
 from host_daemon.core.tracing import Tracer
 from shared.arch import CONTENT_MASK, STATE_MASK
@@ -44,7 +45,7 @@ from shared.commands import (
     Sske,
     Store,
 )
-from shared.errors import GuestNotFoundError, InvalidRequestError
+from shared.errors import GuestNotFoundError
 
 Handler = Callable[[Machine, Guest, int, Any], Outcome | None]
 
@@ -124,7 +125,7 @@ class Host:
         handlers = _VCPU_HANDLERS if issuer < guest.vcpu_count else _DEVICE_HANDLERS
         handler = handlers.get(type(command))
         if handler is None or not 0 <= issuer < guest.issuer_count:
-            raise _wrong_issuer(guest, issuer, command)
+            raise wrong_issuer(guest, issuer, command)
         if machine.parked:
             machine.parked.pop((guest_id, issuer), None)
         if self._tracer is not None:
@@ -169,7 +170,7 @@ class Host:
         Raises GuestNotFoundError, InvalidRequestError for a pfn outside the guest.
         """
         guest = self._guest(guest_id)
-        _check_pfn(guest, pfn)
+        check_pfn(guest, pfn)
         if guest.states[pfn] & (FLAGS | CONTENT_MASK) != RESIDENT:
             return False
         self._observed(guest, pfn, "begin_eviction", reclaim.begin)
@@ -310,6 +311,15 @@ class Host:
         """Start or stop Traced effects. Not part of a snapshot."""
         self._tracer = Tracer() if on else None
 
+    def watch(self, on: bool) -> None:
+        """Start or stop Noticed effects. Not part of a snapshot."""
+        self._machine.watched = on
+
+    @property
+    def stuck(self) -> bool:
+        """Whether commands wait for a frame, none is on its way and nothing could be evicted."""
+        return report.is_stuck(self._machine)
+
     def page_map(self, guest_id: int) -> NDArray[np.uint8]:
         """A copy of all state bytes without flags. Raises GuestNotFoundError."""
         return self._guest(guest_id).states_view & np.uint8(STATE_MASK)
@@ -331,7 +341,7 @@ class Host:
     def page_details(self, guest_id: int, pfn: int) -> report.PageDetails:
         """One page. Raises GuestNotFoundError, InvalidRequestError for a pfn outside."""
         guest = self._guest(guest_id)
-        _check_pfn(guest, pfn)
+        check_pfn(guest, pfn)
         return report.page_details(guest, pfn)
 
     def counts(self, guest_id: int) -> dict[str, int]:
@@ -369,25 +379,3 @@ class Host:
         if guest is None:
             raise GuestNotFoundError(f"there is no guest {guest_id}", guest_id=guest_id)
         return guest
-
-
-def _check_pfn(guest: Guest, pfn: int) -> None:
-    if not 0 <= pfn < guest.page_count:
-        raise InvalidRequestError(
-            f"pfn is {pfn}; it must be 0 to {guest.page_count - 1}",
-            field="pfn",
-            value=pfn,
-            high=guest.page_count - 1,
-        )
-
-
-def _wrong_issuer(guest: Guest, issuer: int, command: Command) -> InvalidRequestError:
-    return InvalidRequestError(
-        f"issuer {issuer} cannot issue {type(command).__name__}: "
-        f"0 to {guest.vcpu_count - 1} are vCPUs, {guest.vcpu_count} to "
-        f"{guest.issuer_count - 1} devices",
-        issuer=issuer,
-        command=type(command).__name__,
-        vcpu_count=guest.vcpu_count,
-        device_count=guest.device_count,
-    )

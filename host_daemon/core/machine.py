@@ -28,6 +28,7 @@ class Machine:
       answer, by number. parked: by (guest, issuer), in the order of arrival.
     reserved: slots promised to open guests. closed: counters of guests that are gone.
     reclaiming: free frames fell below the low watermark and are not yet at the high one.
+    watched: somebody wants Noticed effects. Not part of a snapshot.
     """
 
     config: HostConfig
@@ -44,6 +45,7 @@ class Machine:
     reserved: int = 0
     closed: Statistics = field(default_factory=Statistics)
     reclaiming: bool = False
+    watched: bool = False
 
     def next_operation(self) -> int:
         """A number that no page move had before."""

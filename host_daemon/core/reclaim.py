@@ -17,7 +17,7 @@ seed's rules for P.
 from __future__ import annotations
 
 from host_daemon.core import kinds, release, transit
-from host_daemon.core.effects import Stage, StageKind
+from host_daemon.core.effects import Noticed, Stage, StageKind
 from host_daemon.core.guest import Guest, Reclaim
 from host_daemon.core.machine import Machine
 from host_daemon.core.tables import FLAGS, IN_RECLAIM, RESIDENT, FrameKind, is_dropped
@@ -30,6 +30,7 @@ from shared.arch import (
     Event,
     Usage,
 )
+from shared.events import EventKind
 
 
 def may_page_out(machine: Machine) -> bool:
@@ -146,7 +147,8 @@ def cancel(machine: Machine, guest: Guest, pfn: int) -> None:
 
 def _discard(machine: Machine, guest: Guest, pfn: int, after: int) -> None:
     statistics = guest.statistics
-    usage = guest.states[pfn] & USAGE_MASK
+    before = guest.states[pfn]
+    usage = before & USAGE_MASK
     if usage == Usage.UNUSED:
         statistics.discarded_unused += 1
     elif usage == Usage.VOLATILE:
@@ -159,6 +161,10 @@ def _discard(machine: Machine, guest: Guest, pfn: int, after: int) -> None:
     # RACE(R50): the guest takes C for data, and there is no data left.
     if machine.config.guards.discard_clears_change_bit:
         guest.keys[pfn] &= ~(KEY_CHANGED | KEY_REFERENCED)
+    if machine.watched:
+        kind = EventKind.PAGE_DISCARDED
+        noticed = Noticed(kind, guest.number, pfn, before=before & STATE_MASK, after=after)
+        machine.effects.append(noticed)
 
 
 def essa_seen(machine: Machine, guest: Guest, pfn: int) -> None:
@@ -189,10 +195,12 @@ def wanted(machine: Machine, waiting_count: int) -> bool:
     """
     config = machine.config
     free = machine.frames.pool.balance
-    if free < config.low_watermark:
-        machine.reclaiming = True
-    elif free >= config.high_watermark:
-        machine.reclaiming = False
+    short = free < config.high_watermark if machine.reclaiming else free < config.low_watermark
+    if short is not machine.reclaiming:
+        machine.reclaiming = short
+        if machine.watched:
+            kind = EventKind.RECLAIM_BEGUN if short else EventKind.RECLAIM_ENDED
+            machine.effects.append(Noticed(kind))
     goal = max(config.high_watermark if machine.reclaiming else 0, waiting_count)
     return free < goal and free + leaving_count(machine) < goal
 

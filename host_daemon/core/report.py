@@ -84,14 +84,17 @@ class HostStatistics:
     paging: sums over all guests, closed ones included. slots_retired: lost to failed
     writes. waiting_for_frame: parked commands that need a frame when none is free.
     stuck: and no frame is on its way, nor is there anything that could be evicted.
-    frames_withheld, slots_withheld: taken away by an operator.
+    frames_withheld, slots_withheld: taken away by an operator. frames_unused, slots_unused:
+    in nobody's hands, whether they may be given out or are withheld.
     """
 
     paging: PagingStatistics
     frames: int
     frames_free: int
+    frames_unused: int
     slots: int
     slots_free: int
+    slots_unused: int
     slots_reserved: int
     slots_retired: int
     parked: int
@@ -136,6 +139,14 @@ def guest_statistics(machine: Machine, guest: Guest) -> GuestStatistics:
     )
 
 
+def is_stuck(machine: Machine) -> bool:
+    """See HostStatistics."""
+    if not waiting_count(machine) or machine.frames.busy_count:
+        return False
+    leaving = any(not transfer.frame for transfer in machine.operations.values())
+    return not leaving and not reclaim.has_victim(machine)
+
+
 def host_statistics(machine: Machine) -> HostStatistics:
     """The host's counters now."""
     total = Statistics()
@@ -143,19 +154,19 @@ def host_statistics(machine: Machine) -> HostStatistics:
     for guest in machine.guests.values():
         total.add(guest.statistics)
     frames = machine.frames
-    waiting = waiting_count(machine)
-    busy = frames.busy_count or any(not t.frame for t in machine.operations.values())
     return HostStatistics(
         paging=_paging(total),
         frames=frames.count,
         frames_free=frames.free_count,
+        frames_unused=frames.pool.unused_count,
         slots=machine.slots.pool.count,
         slots_free=machine.slots.free_count,
+        slots_unused=machine.slots.pool.unused_count,
         slots_reserved=machine.reserved,
         slots_retired=machine.slots.retired_count,
         parked=len(machine.parked),
-        waiting_for_frame=waiting,
-        stuck=bool(waiting) and not busy and not reclaim.has_victim(machine),
+        waiting_for_frame=waiting_count(machine),
+        stuck=is_stuck(machine),
         frames_withheld=frames.pool.withheld,
         slots_withheld=machine.slots.pool.withheld,
     )

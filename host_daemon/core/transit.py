@@ -11,12 +11,13 @@ Rules:
 
 from __future__ import annotations
 
-from host_daemon.core.effects import PageIn, PageOut, Stage, StageKind
+from host_daemon.core.effects import Noticed, PageIn, PageOut, Stage, StageKind
 from host_daemon.core.guest import Guest, Transfer
 from host_daemon.core.kinds import kind_of
 from host_daemon.core.machine import Machine
 from host_daemon.core.tables import DAMAGED, FLAGS, IN_TRANSIT, PRESERVED
 from shared.arch import STATE_MASK, USAGE_MASK, Event
+from shared.events import EventKind
 
 
 def _begin(machine: Machine, guest: Guest, pfn: int, slot: int, frame: int) -> None:
@@ -89,6 +90,12 @@ def drop_page_in(machine: Machine, guest: Guest, pfn: int) -> None:
     machine.frames.free(_cancel(machine, guest, pfn).frame)
 
 
+def _notice(machine: Machine, guest: Guest, kind: EventKind, pfn: int, before: int) -> None:
+    if machine.watched:
+        after = guest.states[pfn] & STATE_MASK
+        machine.effects.append(Noticed(kind, guest.number, pfn, before=before, after=after))
+
+
 def finish_page_out(machine: Machine, operation: int, *, ok: bool) -> None:
     """The device has written the page, or could not."""
     transfer = machine.operations.pop(operation)
@@ -99,15 +106,18 @@ def finish_page_out(machine: Machine, operation: int, *, ok: bool) -> None:
     frame = guest.location[pfn]
     guest.states[pfn] &= STATE_MASK
     # CHOICE: a slot whose write failed is taken out of use until the host is restarted.
+    before = guest.states[pfn]
     if not ok:
         machine.slots.retire(transfer.slot)
         machine.frames.settle(frame, kind_of(guest, pfn))
+        _notice(machine, guest, EventKind.PAGE_OUT_FAILED, pfn, before)
         return
     assert machine.slots.generations[transfer.slot] == transfer.generation
     guest.states[pfn] |= PRESERVED
     guest.location[pfn] = transfer.slot
     guest.statistics.page_outs += 1
     machine.frames.free(frame)
+    _notice(machine, guest, EventKind.PAGE_OUT_DONE, pfn, before)
 
 
 def finish_page_in(machine: Machine, operation: int, data: bytes | None) -> None:
@@ -121,6 +131,7 @@ def finish_page_in(machine: Machine, operation: int, data: bytes | None) -> None
     if data is None:
         guest.states[pfn] = state | DAMAGED
         machine.frames.free(frame)
+        _notice(machine, guest, EventKind.PAGE_IN_FAILED, pfn, state)
         return
     assert guest.location[pfn] == transfer.slot
     machine.frames.fill(frame, data)
@@ -129,6 +140,7 @@ def finish_page_in(machine: Machine, operation: int, data: bytes | None) -> None
     guest.states[pfn] = guest.tables.table.rows[0][Event.ACCESS][state]
     guest.statistics.page_ins += 1
     machine.frames.settle(frame, kind_of(guest, pfn))
+    _notice(machine, guest, EventKind.PAGE_IN_DONE, pfn, state)
 
 
 def finish_cancelled(machine: Machine, operation: int, *, ok: bool) -> None:

@@ -14,10 +14,12 @@ from host_daemon.rpc.guest_service import MODES, BugFound, check_range_count
 from host_daemon.rpc.injection import Injector
 from host_daemon.rpc.sessions import GuestSession
 from host_daemon.rpc.shell import HostShell
+from host_daemon.rpc.watchers import Watcher
 from shared.arch import state_code
 from shared.errors import InvalidRequestError
 from shared.essa.v1 import essa_pb2 as pb
 from shared.essa.v1 import essa_pb2_grpc
+from shared.rpc.event_codec import filter_from_message, message_from_events
 from shared.rpc.fault_codec import fault_from_message, message_from_fault
 from shared.rpc.status import reports_status
 from shared.telemetry import bind, logger
@@ -114,6 +116,20 @@ class ControlServicer(essa_pb2_grpc.ControlServiceServicer):
             counters=_counters(statistics.paging),
             release_entry_count=statistics.release_entries,
         )
+
+    @reports_status
+    async def WatchEvents(self, request: pb.WatchEventsRequest, context: Any) -> None:
+        """Send what happens, as long as the peer is there."""
+        self._shell.refuse_while_draining()
+        watcher = Watcher(filter_from_message(request))
+        self._shell.watchers.add(watcher)
+        try:
+            await context.send_initial_metadata(())
+            while events := await watcher.take():
+                await context.write(message_from_events(events))
+        finally:
+            self._shell.watchers.remove(watcher)
+        self._shell.refuse_while_draining()
 
     @reports_status
     async def GetPageMap(

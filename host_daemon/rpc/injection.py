@@ -21,6 +21,7 @@ from host_daemon.rpc.shell import HostShell
 from host_daemon.rpc.streams import FaultStream, OutcomeStream
 from shared.commands import Command
 from shared.errors import EssaError
+from shared.events import EventKind
 from shared.faults import KINDS, FaultSpec, Kind, Place
 from shared.rpc.codec import Numbered
 from shared.rpc.status import StreamResetError
@@ -62,6 +63,7 @@ class Injector:
             rule.matched = rule.struck = self._frames_of(spec) or 1
         if place is Place.EVICTION:
             self._evictions[rule.fault_id] = Evictions(self._shell, rule)
+        self._tell(EventKind.FAULT_INJECTED, rule)
         logger().info("fault_injected", fault=rule.fault_id, kind=str(spec.kind))
         return rule
 
@@ -88,7 +90,11 @@ class Injector:
             for session in self._shell.sessions:
                 if isinstance(session.subscriber, FaultStream):
                     session.subscriber.look_again()
+        self._tell(EventKind.FAULT_ENDED, rule)
         logger().info("fault_ended", fault=rule.fault_id, struck=rule.struck)
+
+    def _tell(self, kind: EventKind, rule: Rule) -> None:
+        self._shell.watchers.tell(kind, fault_id=rule.fault_id, fault_kind=rule.spec.kind)
 
     def _memory(self) -> list[FaultSpec]:
         return [rule.spec for rule in self.book.memory]

@@ -14,16 +14,18 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from host_daemon.core.config import Choices, GuestSpec
-from host_daemon.core.effects import Completed, DeliverFault, Effect, PageIn, PageOut
+from host_daemon.core.effects import Completed, DeliverFault, Effect, Noticed, PageIn, PageOut
 from host_daemon.core.host import Host
 from host_daemon.faults.book import FaultBook
 from host_daemon.paging.ports import PagingDevice, ReadDone, SlotRead, SlotWrite, WriteDone
 from host_daemon.rpc.sessions import ByHand, FaultSink, GuestSession, OutcomeSink, Sessions
 from host_daemon.rpc.sessions import new_session as make_session
 from host_daemon.rpc.stages import StageRunner
+from host_daemon.rpc.watchers import Watchers
 from shared.arch import CONTENT_MASK, Content
 from shared.commands import DeviceLoad, DeviceStore, Essa, Outcome
 from shared.errors import DrainingError, InvalidRequestError, SequenceError
+from shared.events import EventKind
 from shared.rpc.codec import Answered, Numbered
 from shared.session.host_end import Reception
 from shared.telemetry import bind
@@ -58,6 +60,7 @@ class HostShell:
         self.sessions = sessions
         self._device = device
         self.draining = False
+        self.watchers = Watchers(host.watch)
         self._runner = StageRunner(host, self._apply_effects, self._takes_faults)
         device.start(self)
 
@@ -68,6 +71,7 @@ class HostShell:
         self.refuse_while_draining()
         session = make_session(self.host.open_guest(spec), spec)
         self.sessions.add(session)
+        self.watchers.tell(EventKind.GUEST_OPENED, spec.name)
         return session
 
     def close_guest(self, session: GuestSession) -> None:
@@ -76,6 +80,7 @@ class HostShell:
         self.host.close_guest(session.guest_id)
         self.sessions.remove(session)
         session.end_connections()
+        self.watchers.tell(EventKind.GUEST_CLOSED, session.spec.name)
         self._settle()  # its frames may be what others wait for
 
     def session(self, token: bytes, incarnation: int) -> GuestSession:
@@ -220,6 +225,7 @@ class HostShell:
         self.book.end_all()
         self.draining = True
         self._runner.stop()
+        self.watchers.end()
         for session in self.sessions:
             session.end_connections()
 
@@ -251,6 +257,8 @@ class HostShell:
         # Acting on an outcome may let in a deferred command, which has effects of its own.
         while effects := self.host.take_effects():
             self._apply(effects)
+        if self.watchers.active:
+            self.watchers.now_stuck(self.host.stuck)
 
     def _apply(self, effects: Iterable[Effect]) -> None:
         writes: list[SlotWrite] = []
@@ -267,6 +275,9 @@ class HostShell:
                     subscriber = self.sessions.by_id(guest_id).subscriber
                     assert subscriber is not None, "a fault was delivered to nobody"
                     subscriber.push(fault)
+                case Noticed(guest_id=guest_id):
+                    guest = self.sessions.by_id(guest_id).spec.name if guest_id else ""
+                    self.watchers.noticed(effect, guest)
         if writes:
             self._device.submit_writes(writes)
         if reads:

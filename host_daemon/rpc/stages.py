@@ -58,6 +58,7 @@ class StageRunner:
         for _ in range(SLICE):
             stage = self._next()
             if stage is None:
+                self._apply_effects()  # looking for work may have turned reclaim on or off
                 return
             self._host.run(stage)
             self._apply_effects()

@@ -127,6 +127,7 @@ POLICIES: Final = {
     "GetGuest": CallPolicy(10.0, repeatable=True),
     "GetPageMap": CallPolicy(10.0, repeatable=True),
     "EvictPages": CallPolicy(30.0, repeatable=True),
+    "WatchEvents": CallPolicy(None, repeatable=False),
     "InjectFault": CallPolicy(10.0, repeatable=False),
     "ListFaults": CallPolicy(10.0, repeatable=True),
     "StopFault": CallPolicy(10.0, repeatable=True),

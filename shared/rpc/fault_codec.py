@@ -18,9 +18,19 @@ _KINDS: Final = {number: kind for kind, number in _WIRE_KINDS.items()}
 _BY_ATTRIBUTE: Final = {field.attribute: field for field in FIELDS.values()}
 
 
+def wire_kind(kind: Kind) -> Any:
+    """The wire's number of a kind that a host brings about."""
+    return _WIRE_KINDS[kind]
+
+
+def kind_from_wire(number: int) -> Kind | None:
+    """The kind; None for a number of a newer host."""
+    return _KINDS.get(number)
+
+
 def message_from_fault(spec: FaultSpec) -> pb.FaultSpec:
     """The wire's form. The kind is one that a host brings about."""
-    message = pb.FaultSpec(kind=_WIRE_KINDS[spec.kind])
+    message = pb.FaultSpec(kind=wire_kind(spec.kind))
     for key in KINDS[spec.kind].keys:
         attribute = FIELDS[key].attribute
         value: Any = getattr(spec, attribute)
@@ -39,7 +49,7 @@ def message_from_fault(spec: FaultSpec) -> pb.FaultSpec:
 
 def fault_from_message(message: pb.FaultSpec) -> FaultSpec:
     """Decode and check. Raises InvalidRequestError naming the field."""
-    kind = _KINDS.get(message.kind)
+    kind = kind_from_wire(message.kind)
     if kind is None:
         raise wrong("kind", message.kind, f"1 to {max(_KINDS)}")
     values: dict[str, object] = {}

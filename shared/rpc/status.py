@@ -35,6 +35,7 @@ CODES: Final[dict[type[EssaError], grpc.StatusCode]] = {
     errors.StaleIncarnationError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.SequenceError: grpc.StatusCode.ABORTED,
     errors.PagingSpaceError: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.TooManyWatchersError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.DrainingError: grpc.StatusCode.UNAVAILABLE,
 }
 

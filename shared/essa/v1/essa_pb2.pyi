@@ -1,3 +1,6 @@
+import datetime
+
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -6,6 +9,28 @@ from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class EventKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    EVENT_KIND_UNSPECIFIED: _ClassVar[EventKind]
+    EVENT_KIND_GUEST_OPENED: _ClassVar[EventKind]
+    EVENT_KIND_GUEST_CLOSED: _ClassVar[EventKind]
+    EVENT_KIND_PAGE_DISCARDED: _ClassVar[EventKind]
+    EVENT_KIND_PAGE_OUT_DONE: _ClassVar[EventKind]
+    EVENT_KIND_PAGE_OUT_FAILED: _ClassVar[EventKind]
+    EVENT_KIND_PAGE_IN_DONE: _ClassVar[EventKind]
+    EVENT_KIND_PAGE_IN_FAILED: _ClassVar[EventKind]
+    EVENT_KIND_DISCARD_FAULT_RAISED: _ClassVar[EventKind]
+    EVENT_KIND_DISCARD_FAULT_DELIVERED: _ClassVar[EventKind]
+    EVENT_KIND_DISCARD_FAULT_ACKNOWLEDGED: _ClassVar[EventKind]
+    EVENT_KIND_MACHINE_CHECK: _ClassVar[EventKind]
+    EVENT_KIND_RECLAIM_BEGUN: _ClassVar[EventKind]
+    EVENT_KIND_RECLAIM_ENDED: _ClassVar[EventKind]
+    EVENT_KIND_HOST_STUCK: _ClassVar[EventKind]
+    EVENT_KIND_HOST_UNSTUCK: _ClassVar[EventKind]
+    EVENT_KIND_FAULT_INJECTED: _ClassVar[EventKind]
+    EVENT_KIND_FAULT_ENDED: _ClassVar[EventKind]
+    EVENT_KIND_EVENTS_MISSED: _ClassVar[EventKind]
 
 class FaultKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -31,6 +56,25 @@ class Mode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     MODE_UNSPECIFIED: _ClassVar[Mode]
     MODE_SEED: _ClassVar[Mode]
     MODE_KVM: _ClassVar[Mode]
+EVENT_KIND_UNSPECIFIED: EventKind
+EVENT_KIND_GUEST_OPENED: EventKind
+EVENT_KIND_GUEST_CLOSED: EventKind
+EVENT_KIND_PAGE_DISCARDED: EventKind
+EVENT_KIND_PAGE_OUT_DONE: EventKind
+EVENT_KIND_PAGE_OUT_FAILED: EventKind
+EVENT_KIND_PAGE_IN_DONE: EventKind
+EVENT_KIND_PAGE_IN_FAILED: EventKind
+EVENT_KIND_DISCARD_FAULT_RAISED: EventKind
+EVENT_KIND_DISCARD_FAULT_DELIVERED: EventKind
+EVENT_KIND_DISCARD_FAULT_ACKNOWLEDGED: EventKind
+EVENT_KIND_MACHINE_CHECK: EventKind
+EVENT_KIND_RECLAIM_BEGUN: EventKind
+EVENT_KIND_RECLAIM_ENDED: EventKind
+EVENT_KIND_HOST_STUCK: EventKind
+EVENT_KIND_HOST_UNSTUCK: EventKind
+EVENT_KIND_FAULT_INJECTED: EventKind
+EVENT_KIND_FAULT_ENDED: EventKind
+EVENT_KIND_EVENTS_MISSED: EventKind
 FAULT_KIND_UNSPECIFIED: FaultKind
 FAULT_KIND_EVICT: FaultKind
 FAULT_KIND_MEMORY_PRESSURE: FaultKind
@@ -250,6 +294,20 @@ class EvictPagesResponse(_message.Message):
     page_out_count: int
     skipped_count: int
     def __init__(self, discarded_count: _Optional[int] = ..., page_out_count: _Optional[int] = ..., skipped_count: _Optional[int] = ...) -> None: ...
+
+class WatchEventsRequest(_message.Message):
+    __slots__ = ("guests", "kinds")
+    GUESTS_FIELD_NUMBER: _ClassVar[int]
+    KINDS_FIELD_NUMBER: _ClassVar[int]
+    guests: _containers.RepeatedScalarFieldContainer[str]
+    kinds: _containers.RepeatedScalarFieldContainer[EventKind]
+    def __init__(self, guests: _Optional[_Iterable[str]] = ..., kinds: _Optional[_Iterable[_Union[EventKind, str]]] = ...) -> None: ...
+
+class WatchEventsResponse(_message.Message):
+    __slots__ = ("events",)
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    events: _containers.RepeatedCompositeFieldContainer[Event]
+    def __init__(self, events: _Optional[_Iterable[_Union[Event, _Mapping]]] = ...) -> None: ...
 
 class InjectFaultRequest(_message.Message):
     __slots__ = ("fault",)
@@ -508,6 +566,32 @@ class Counters(_message.Message):
     machine_check_count: int
     io_error_count: int
     def __init__(self, page_in_count: _Optional[int] = ..., page_out_count: _Optional[int] = ..., unused_discard_count: _Optional[int] = ..., volatile_discard_count: _Optional[int] = ..., potential_volatile_discard_count: _Optional[int] = ..., discard_fault_count: _Optional[int] = ..., essa_counts: _Optional[_Iterable[int]] = ..., released_count: _Optional[int] = ..., machine_check_count: _Optional[int] = ..., io_error_count: _Optional[int] = ...) -> None: ...
+
+class Event(_message.Message):
+    __slots__ = ("event_time", "kind", "guest", "pfn", "vcpu", "fault_number", "before_state", "after_state", "missed_count", "fault_id", "fault_kind")
+    EVENT_TIME_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    GUEST_FIELD_NUMBER: _ClassVar[int]
+    PFN_FIELD_NUMBER: _ClassVar[int]
+    VCPU_FIELD_NUMBER: _ClassVar[int]
+    FAULT_NUMBER_FIELD_NUMBER: _ClassVar[int]
+    BEFORE_STATE_FIELD_NUMBER: _ClassVar[int]
+    AFTER_STATE_FIELD_NUMBER: _ClassVar[int]
+    MISSED_COUNT_FIELD_NUMBER: _ClassVar[int]
+    FAULT_ID_FIELD_NUMBER: _ClassVar[int]
+    FAULT_KIND_FIELD_NUMBER: _ClassVar[int]
+    event_time: _timestamp_pb2.Timestamp
+    kind: EventKind
+    guest: str
+    pfn: int
+    vcpu: int
+    fault_number: int
+    before_state: int
+    after_state: int
+    missed_count: int
+    fault_id: int
+    fault_kind: FaultKind
+    def __init__(self, event_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., kind: _Optional[_Union[EventKind, str]] = ..., guest: _Optional[str] = ..., pfn: _Optional[int] = ..., vcpu: _Optional[int] = ..., fault_number: _Optional[int] = ..., before_state: _Optional[int] = ..., after_state: _Optional[int] = ..., missed_count: _Optional[int] = ..., fault_id: _Optional[int] = ..., fault_kind: _Optional[_Union[FaultKind, str]] = ...) -> None: ...
 
 class FaultSpec(_message.Message):
     __slots__ = ("kind", "guests", "methods", "vcpus", "orcs", "pages", "states", "operations", "side", "nth", "count", "odds", "seed", "for_seconds", "delay_seconds", "rate", "frames", "percent")

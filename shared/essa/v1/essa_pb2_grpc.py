@@ -375,6 +375,11 @@ class ControlServiceStub(object):
                 request_serializer=shared_dot_essa_dot_v1_dot_essa__pb2.EvictPagesRequest.SerializeToString,
                 response_deserializer=shared_dot_essa_dot_v1_dot_essa__pb2.EvictPagesResponse.FromString,
                 _registered_method=True)
+        self.WatchEvents = channel.unary_stream(
+                '/essa.v1.ControlService/WatchEvents',
+                request_serializer=shared_dot_essa_dot_v1_dot_essa__pb2.WatchEventsRequest.SerializeToString,
+                response_deserializer=shared_dot_essa_dot_v1_dot_essa__pb2.WatchEventsResponse.FromString,
+                _registered_method=True)
         self.InjectFault = channel.unary_unary(
                 '/essa.v1.ControlService/InjectFault',
                 request_serializer=shared_dot_essa_dot_v1_dot_essa__pb2.InjectFaultRequest.SerializeToString,
@@ -434,6 +439,17 @@ class ControlServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WatchEvents(self, request, context):
+        """Sends what happens in the host from now on, in order, until the client cancels. It may be
+        filtered. A client that reads slowly holds nothing up: at most 4096 events wait for it, the
+        newer ones are counted and told as one EVENT_KIND_EVENTS_MISSED. The initial metadata says
+        that the watch stands. At most 64 at a time.
+        Reasons: INVALID_REQUEST, TOO_MANY_WATCHERS, DRAINING.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def InjectFault(self, request, context):
         """Makes something go wrong, from now until it has struck often enough, its time is over, or
         it is stopped. Not idempotent: two calls inject two faults. Faults end with the host's
@@ -486,6 +502,11 @@ def add_ControlServiceServicer_to_server(servicer, server):
                     servicer.EvictPages,
                     request_deserializer=shared_dot_essa_dot_v1_dot_essa__pb2.EvictPagesRequest.FromString,
                     response_serializer=shared_dot_essa_dot_v1_dot_essa__pb2.EvictPagesResponse.SerializeToString,
+            ),
+            'WatchEvents': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchEvents,
+                    request_deserializer=shared_dot_essa_dot_v1_dot_essa__pb2.WatchEventsRequest.FromString,
+                    response_serializer=shared_dot_essa_dot_v1_dot_essa__pb2.WatchEventsResponse.SerializeToString,
             ),
             'InjectFault': grpc.unary_unary_rpc_method_handler(
                     servicer.InjectFault,
@@ -639,6 +660,33 @@ class ControlService(object):
             '/essa.v1.ControlService/EvictPages',
             shared_dot_essa_dot_v1_dot_essa__pb2.EvictPagesRequest.SerializeToString,
             shared_dot_essa_dot_v1_dot_essa__pb2.EvictPagesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/essa.v1.ControlService/WatchEvents',
+            shared_dot_essa_dot_v1_dot_essa__pb2.WatchEventsRequest.SerializeToString,
+            shared_dot_essa_dot_v1_dot_essa__pb2.WatchEventsResponse.FromString,
             options,
             channel_credentials,
             insecure,
