@@ -10,7 +10,7 @@ import typer
 from numpy.typing import NDArray
 from rich.console import Console
 
-from essa_cli import ctl_faults, ctl_watch
+from essa_cli import ctl_faults, ctl_plan, ctl_watch
 from essa_cli import ctl_views as views
 from essa_cli.control import Control, Json, Method, ask, print_json
 from essa_cli.errors import CliError
@@ -38,6 +38,7 @@ def register(app: typer.Typer) -> None:
     )
     ctl.command("evict", epilog="Example: essa ctl evict web-1 0x400 0x500-0x5ff")(evict)
     ctl_faults.register(ctl)
+    ctl_plan.register(ctl)
     ctl_watch.register(ctl)
     app.add_typer(ctl, name="ctl")
 

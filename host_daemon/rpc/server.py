@@ -61,7 +61,7 @@ class _Registrar:
 
 
 class Servers:
-    """Both servers. bug_found: see the servicers."""
+    """Both servers. bug_found: see the servicers. injector: what operators inject goes there."""
 
     def __init__(self, shell: HostShell, bug_found: BugFound) -> None:
         self._health = _HEALTH.aio.HealthServicer()
@@ -69,10 +69,10 @@ class Servers:
         self._operators = grpc.aio.server(options=SERVER_OPTIONS)
         self._paths: list[str] = []
         guests, operators = _Registrar(self._guests), _Registrar(self._operators)
-        injector = Injector(shell)
+        self.injector = Injector(shell)
         essa, control = (
-            EssaServicer(shell, injector, bug_found),
-            ControlServicer(shell, injector, bug_found),
+            EssaServicer(shell, self.injector, bug_found),
+            ControlServicer(shell, self.injector, bug_found),
         )
         _STUBS.add_EssaServiceServicer_to_server(essa, guests)
         _STUBS.add_ControlServiceServicer_to_server(control, operators)

@@ -12,6 +12,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from essa_cli.control import Method
 from guest_agent.agent import GuestAgent, load_plan
 from guest_agent.config import GuestConfig, MixConfig
 from guest_agent.kernel.grace import Grace
@@ -26,8 +27,9 @@ from host_daemon.rpc.injection import Injector
 from host_daemon.rpc.server import Servers
 from host_daemon.rpc.sessions import Sessions
 from host_daemon.rpc.shell import HostShell
+from shared.essa.v1 import essa_pb2_grpc
 from shared.faults import FaultSpec, Kind, parse_fault
-from shared.rpc.channel import Address
+from shared.rpc.channel import Address, call, connect
 
 FRAMES, PAGES, VCPUS = 160, 192, 3
 NAMES = ("one", "two")
@@ -47,11 +49,18 @@ class SeededChoices:
 class Cluster:
     """The host's side, and where guests find it."""
 
-    def __init__(self, shell: HostShell, listen: Address, directory: Path) -> None:
+    def __init__(
+        self,
+        shell: HostShell,
+        injector: Injector,
+        directory: Path,
+        listen: Address,
+        control: Address,
+    ) -> None:
         self.shell = shell
-        self.listen = listen
+        self.injector = injector
         self.directory = directory
-        self.injector = Injector(shell)
+        self.listen, self.control = listen, control
         self._runs = 0
 
     def inject(self, kind: Kind, **values: object) -> Rule:
@@ -61,6 +70,14 @@ class Cluster:
     def add(self, spec: FaultSpec) -> Rule:
         """Inject."""
         return self.injector.inject(spec)
+
+    @asynccontextmanager
+    async def operator(self) -> AsyncIterator[Method]:
+        """How `essa ctl` calls the host."""
+        channel = connect(self.control)
+        stub = essa_pb2_grpc.ControlServiceStub(channel)  # type: ignore[no-untyped-call]
+        yield lambda method, request: call(stub, method, request, self.control)
+        await channel.close(None)
 
     async def run(self, seed: int, operations: int, **options: Any) -> list[Report]:
         """Both guests through a mixed workload."""
@@ -108,11 +125,11 @@ async def cluster(directory: Path, seed: int = 0) -> AsyncIterator[Cluster]:
     config = HostConfig(frame_count=FRAMES, slot_count=slots, low_watermark=4, high_watermark=8)
     shell = HostShell(Host(config, SeededChoices(seed)), device, Sessions(0x1234), book)
     servers = Servers(shell, bugs.append)
-    listen = Address(path=str(directory / "e"))
-    servers.bind([listen], Address(path=str(directory / "c")))
+    listen, control = Address(path=str(directory / "e")), Address(path=str(directory / "c"))
+    servers.bind([listen], control)
     await servers.start()
     try:
-        yield Cluster(shell, listen, directory)
+        yield Cluster(shell, servers.injector, directory, listen, control)
         shell.host.check()
     finally:
         shell.drain()

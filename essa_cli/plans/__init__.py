@@ -1,0 +1,1 @@
+"""Fault plans that ship; `essa ctl plan NAME` runs one."""
