@@ -179,7 +179,7 @@ class Host:
     def enabled(self) -> list[Stage]:
         """The stages that could run now, in an order that depends on the past alone."""
         stages = self.enabled_stages()
-        if reclaim.has_victim(self._machine):
+        if self.has_victim():
             stages.append(CHOOSE_VICTIM)
         return stages
 
@@ -281,6 +281,10 @@ class Host:
             "page_in_done",
             lambda machine, _guest, _pfn: transit.finish_page_in(machine, operation, data),
         )
+
+    def has_victim(self) -> bool:
+        """Whether CHOOSE_VICTIM is enabled."""
+        return reclaim.has_victim(self._machine)
 
     def reclaim_wanted(self) -> bool:
         """Whether the watermarks, or parked commands, ask for one more CHOOSE_VICTIM."""

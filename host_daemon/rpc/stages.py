@@ -15,7 +15,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from host_daemon.core.effects import Stage, StageKind
+from host_daemon.core.effects import CHOOSE_VICTIM, Stage, StageKind
 from host_daemon.core.host import Host
 
 SLICE: Final = 128
@@ -93,18 +93,18 @@ class StageRunner:
 
     def _next(self) -> Stage | None:
         best: Stage | None = None
-        for stage in self._host.enabled():
+        for stage in self._host.enabled_stages():
             kind = stage.kind
             if kind is StageKind.RESUME:
                 return stage  # they come in the order in which the commands arrived
             if kind is StageKind.DRAIN_RELEASE_LIST:
                 self._arm_release_timer()
-            elif (
-                (best is None or kind < best.kind)
-                and (kind is not StageKind.DELIVER_FAULT or self._takes_faults(stage.guest_id))
-                and (kind is not StageKind.CHOOSE_VICTIM or self._host.reclaim_wanted())
+            elif (best is None or kind < best.kind) and (
+                kind is not StageKind.DELIVER_FAULT or self._takes_faults(stage.guest_id)
             ):
                 best = stage
+        if best is None and self._host.reclaim_wanted() and self._host.has_victim():
+            return CHOOSE_VICTIM
         return best
 
     def _arm_release_timer(self) -> None:
