@@ -3,7 +3,8 @@
 Method: blocks marked `sh` make up one script; it must end with status 0, and what the text
 promises must stand in its output. `sh no-test` blocks are whole suites (`make demo`, `test`,
 `bench`). `sh needs-TOOL` blocks need a program: without strace a test is skipped, and says
-so; for grpcurl a stand-in takes its place that knows the host by reflection alone.
+so; for grpcurl a stand-in takes its place that knows the host by reflection alone; those that
+need docker are run by .ci/cluster, which has an engine.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 BLOCKS = re.findall(
     r"^```sh *([^\n]*)\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL
 )
-KINDS = {"", "no-test", "needs-grpcurl", "needs-strace"}
+KINDS = {"", "no-test", "needs-docker", "needs-grpcurl", "needs-strace"}
 _TRAP = "trap 'echo FAILED: $BASH_COMMAND' ERR"
 SECONDS_MAX = 900
 """A minute on an idle machine; the tour must end on a busy one too, several times slower."""
