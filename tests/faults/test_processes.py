@@ -27,6 +27,7 @@ from tests.process.host_process import ESSA, essa_here
 pytestmark = pytest.mark.process
 
 SECONDS_MAX = 60
+OPERATIONS, FEW = 4000, 1500
 VICTIM = """
 import sys, time
 from pathlib import Path
@@ -120,7 +121,7 @@ def test_other_files_are_refused(tmp_path: Path, text: str) -> None:
 class Guests:
     """A host with a state directory, and one guest on its disk, as a user starts them."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, operations: int = OPERATIONS) -> None:
         self.directory = directory
         self.host_pid, self.guest_pid = directory / "host.pid", directory / "guest.pid"
         (directory / "state").mkdir()
@@ -132,7 +133,7 @@ class Guests:
         )  # fmt: skip
         self.guest = self._start(
             "guest", "--host", f"unix:{directory / 'e'}", "--name", "web-1", "--memory", "1M",
-            "--vcpus", "3", "--workload", "mixed", "--operations", "4000", "--seed", "5",
+            "--vcpus", "3", "--workload", "mixed", "--operations", str(operations), "--seed", "5",
             "--disk", str(directory / "disk"), "--pid-file", str(self.guest_pid),
             "--wait", "60", "--stall", "40", "--json",
         )  # fmt: skip
@@ -169,5 +170,27 @@ def test_a_guest_survives_a_host_that_is_paused_restarted_and_killed(tmp_path: P
         assert guests.guest.returncode == 0
         assert (report["integrity_errors"], report["invariant_violations"]) == (0, 0)
         assert report["reboots"] == 1
+        LocalProcess(guests.host_pid).terminate()
+        guests.host.communicate(timeout=SECONDS_MAX)
+
+
+def test_a_guest_is_paused_terminated_and_started_again_on_its_disk(tmp_path: Path) -> None:
+    """Ended in good order it closes its session; started again it checks what its disk holds."""
+    with ended(tmp_path / "host.pid", tmp_path / "guest.pid"):
+        guests = Guests(tmp_path, FEW)
+        until(guests.is_open, "no guest")
+        guest = ("--pid-file", str(guests.guest_pid))
+        for words in (("pause", "--for", "0.2"), ("terminate",)):
+            done = essa_here("ctl", "inject", words[0], *guest, *words[1:])
+            assert done.returncode == 0, done.stderr
+        guests.guest.communicate(timeout=SECONDS_MAX)
+        assert not guests.is_open()
+        assert essa_here("ctl", "inject", "restart", *guest).returncode == 0
+        log = tmp_path / "guest.pid.log"
+        process = LocalProcess(guests.guest_pid)
+        until(lambda: not process.runs(), "the guest does not end")
+        report = json.loads(log.read_text().splitlines()[-1])
+        assert (report["integrity_errors"], report["invariant_violations"]) == (0, 0)
+        assert report["requests"] == FEW
         LocalProcess(guests.host_pid).terminate()
         guests.host.communicate(timeout=SECONDS_MAX)
