@@ -15,10 +15,11 @@ from guest_agent.kernel.guards import PRESETS
 from race_explorer.faults import FaultBudget, allow_faults
 from race_explorer.hunt.composition import COMPOSED, composed, parse
 from race_explorer.scenarios import SCENARIOS
-from race_explorer.scenarios.scenario import Protections, Scenario
+from race_explorer.scenarios.scenario import Protections, Scenario, Worlds
 from race_explorer.world import SimWorld
 
 FIXED_PRESET: Final = "fixed"
+IN_ONE_PROCESS: Final = Worlds()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +65,9 @@ class Case:
         """All guards as the case has them. Raises TypeError for one that does not exist."""
         return Protections(PRESETS[self.preset]).without(*self.without)
 
-    def build(self) -> SimWorld:
-        """A fresh world, ready for the first step of the race."""
-        world = self.definition.build(self.protections())
+    def build(self, worlds: Worlds = IN_ONE_PROCESS) -> SimWorld:
+        """A fresh world, ready for the first step of the race. worlds: what makes it."""
+        world = self.definition.build(replace(self.protections(), worlds=worlds))
         world.drop(self.dropped)
         allow_faults(world, FaultBudget.parse(self.faults))
         return world

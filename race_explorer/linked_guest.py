@@ -186,6 +186,34 @@ class LinkedGuest(ABC):
         elif self.guest_end.receive(vcpu, number, outcome):
             self.replies[vcpu] = outcome
 
+    # The session, as a wire and a network that repeats itself drive it.
+
+    def outgoing(self) -> list[tuple[int, int, Command]]:
+        """What goes on its way to the host now: (issuer, number, command)."""
+        return self.guest_end.outgoing()
+
+    def comes_in(self, issuer: int, number: int, command: Command) -> Reception | Outcome:
+        """A command comes to the host's end, which says what is to be done with it.
+
+        Raises SequenceError for a number that is neither the last nor the next.
+        """
+        return self.host_end.receive(issuer, number)
+
+    def answered_again(self, issuer: int, number: int, outcome: Outcome) -> None:
+        """The host's end knows the outcome of a command that has come before."""
+        if self.wire is not None:
+            self.wire.answer(issuer, number, outcome)
+
+    def connections_break(self, *, faults: bool) -> None:  # noqa: B027 (no streams in one process)
+        """That for commands breaks, and with `faults` that for discard faults."""
+
+    def restart_host(self) -> None:
+        """The host ends, and another process goes on from what it has written down."""
+        before = self.host_end
+        self.host = Host.restore(self.host.snapshot(), NO_CHOICES)
+        self.host_end = HostEnd(before.issuer_count, before.guards)
+        self.host_end.restore(before.snapshot())
+
     # What commands touch.
 
     def _calling(self, issuer: int, command: Command) -> Accesses:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from guest_agent.kernel.content import parse_tag
+from host_daemon.core.effects import PageIn, PageOut, Stage, StageKind
 from shared.arch import KEY_CHANGED, STATE_MASK, STATE_NAMES, Orc
 from shared.commands import (
     Command,
@@ -21,7 +22,20 @@ from shared.commands import (
 )
 
 _ESSAS: Final = {int(orc): f"essa.{orc.name.lower()}" for orc in Orc}
+_STAGE_LABELS: Final = {kind: kind.name.lower() for kind in StageKind}
 _OTHERS: Final[dict[type, str]] = {EssaArray: "essa.array"}
+
+
+def stage_name(stage: Stage) -> tuple[str, str]:
+    """The actor and the label of a stage of the host's own work."""
+    label = _STAGE_LABELS[stage.kind]
+    return f"host.{label}.{stage.number}", label
+
+
+def paging_name(operation: PageOut | PageIn) -> tuple[str, str]:
+    """The same of an operation of the paging device."""
+    label = "page_out" if isinstance(operation, PageOut) else "page_in"
+    return f"paging.{operation.operation}", label
 
 
 def command_label(command: Command) -> str:

@@ -43,7 +43,7 @@ class RepeatingWorld(SimWorld):
         """As ever; a copy of the command may follow from when it is answered."""
         outcome = await super().call(issuer, command)
         if self.repeats(command):
-            number = self.host_end.snapshot()[issuer][0]
+            number = self.guest_end.last_number(issuer)
             again = partial(self._execute_again, issuer, number, command)
             touched = partial(self._copy_touches, issuer, command)
             self._repeat(f"second {type(command).__name__}", touched, again)
@@ -62,7 +62,7 @@ class RepeatingWorld(SimWorld):
     def options(self) -> list[Option]:
         """Everything else, then the copies."""
         copies = [
-            Option(name, label, touched(), partial(self._arrive, name))
+            Option(name, label, touched, partial(self._arrive, name))
             for name, (label, touched, _) in self._copies.items()
         ]
         return [*super().options(), *copies]
@@ -87,7 +87,7 @@ class RepeatingWorld(SimWorld):
         A second answer gets lost; the guest's end would not take it for anything.
         """
         try:
-            reception = self.host_end.receive(issuer, number)
+            reception = self.comes_in(issuer, number, command)
         except SequenceError:
             self.mark("an old number is refused")
             return

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
 from operator import call
-from typing import Any, Final
+from typing import Any
 
 from guest_agent.kernel.block import complete, transfer
 from guest_agent.kernel.content import TAGS_PER_PAGE, parse_tag
@@ -21,19 +21,19 @@ from guest_agent.kernel.page import writes
 from guest_agent.kernel.ports import Accesses, DiskRequest
 from guest_agent.kernel.syscalls import sys_sync
 from host_daemon.core.config import HostGuards
-from host_daemon.core.effects import CHOOSE_VICTIM, PageIn, PageOut, Stage, StageKind
+from host_daemon.core.effects import CHOOSE_VICTIM, PageIn, PageOut, Stage
 from race_explorer import touching
 from race_explorer.actors import Actor, Program, Step, always, never, stand
 from race_explorer.engine import Option
 from race_explorer.linked_guest import GUEST as GUEST
 from race_explorer.linked_guest import LinkedGuest
+from race_explorer.naming import paging_name, stage_name
 from race_explorer.rebooted import nothing, read_again
 from race_explorer.source import Source
 from race_explorer.store import MemoryStore
 from shared.session.guards import LinkGuards
 
 SETTLE_STEPS_MAX = 20_000
-_STAGE_LABELS: Final = {kind: kind.name.lower() for kind in StageKind}
 
 
 class SimWorld(LinkedGuest):
@@ -231,11 +231,8 @@ class SimWorld(LinkedGuest):
         return self.host.enabled_stages()
 
     def _stage_option(self, stage: Stage) -> Option:
-        label = _STAGE_LABELS[stage.kind]
         touched = partial(self._working, stage)
-        return Option(
-            f"host.{label}.{stage.number}", label, touched, partial(self.run_stage, stage)
-        )
+        return Option(*stage_name(stage), touched, partial(self.run_stage, stage))
 
     def _working(self, stage: Stage) -> Accesses:
         working = touching.working if self.wire is None else self.wire.working
@@ -246,9 +243,8 @@ class SimWorld(LinkedGuest):
         self.host_input(self.host.run, stage)
 
     def _paging_option(self, operation: PageOut | PageIn) -> Option:
-        what = "page_out" if isinstance(operation, PageOut) else "page_in"
         run = partial(self.finish_paging, operation)
-        return Option(f"paging.{operation.operation}", what, touching.PAGING, run)
+        return Option(*paging_name(operation), touching.PAGING, run)
 
     def finish_paging(self, operation: PageOut | PageIn, *, ok: bool = True) -> None:
         """The paging device has done it, or could not."""

@@ -9,12 +9,9 @@ from typing import Final
 from guest_agent.kernel.page import ANY, writes
 from guest_agent.kernel.ports import Accesses
 from host_daemon.core.effects import StageKind
-from host_daemon.core.host import Host
 from race_explorer.faults.failure import Failure
 from race_explorer.faults.wire import BROKEN, SimWire
-from race_explorer.linked_guest import NO_CHOICES
 from race_explorer.world import GUEST, SimWorld
-from shared.session.host_end import HostEnd
 
 _SESSION: Final[Accesses] = (BROKEN, writes("reply", ANY), writes("fault", ANY))
 _HOST: Final[Accesses] = (*_SESSION, writes("host", ANY), writes("frames"))
@@ -60,7 +57,7 @@ def checkpoints(wire: SimWire) -> Iterator[Failure]:
 def _stop_and_resume(wire: SimWire) -> None:
     """As the daemon does it: connections end, the paging device does what it was told to do,
     host and sessions are written down."""
-    world, before = wire.world, wire.world.host_end
+    world = wire.world
     wire.cut()
     if any(stage.kind in _EVICTING for stage in world.stages()):
         world.mark("resumed inside an eviction")
@@ -68,9 +65,7 @@ def _stop_and_resume(wire: SimWire) -> None:
         world.mark("resumed with a fault outstanding")
     while world.paging:
         world.finish_paging(world.paging[0])
-    world.host = Host.restore(world.host.snapshot(), NO_CHOICES)
-    world.host_end = HostEnd(before.issuer_count, before.guards)
-    world.host_end.restore(before.snapshot())
+    world.restart_host()
 
 
 def power_failures(wire: SimWire) -> Iterator[Failure]:

@@ -24,7 +24,7 @@ def lost_requests(wire: SimWire) -> Iterator[Failure]:
 
 def _lose_request(wire: SimWire, place: Place) -> None:
     del wire.requests[place]
-    wire.connected = False
+    wire.disconnect()
 
 
 def lost_replies(wire: SimWire) -> Iterator[Failure]:
@@ -39,7 +39,7 @@ def lost_replies(wire: SimWire) -> Iterator[Failure]:
 
 def _lose_reply(wire: SimWire, issuer: int) -> None:
     del wire.replies[issuer][0]
-    wire.connected = False
+    wire.disconnect()
 
 
 def duplicates(wire: SimWire) -> Iterator[Failure]:

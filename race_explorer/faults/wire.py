@@ -81,6 +81,12 @@ class SimWire:
                 self.world.mark(what)
         self.connected = self.subscribed = False
         self._lose_all()
+        self.world.connections_break(faults=True)
+
+    def disconnect(self) -> None:
+        """The connection for commands breaks."""
+        self.connected = False
+        self.world.connections_break(faults=False)
 
     def _lose_all(self) -> None:
         self.requests: dict[Place, Request] = {}
@@ -180,11 +186,11 @@ class SimWire:
         request, issuer = self.requests[place], place[0]
         label = command_label(request.command)
         world = self.world
-        touched = (
-            *touching.executing(world.host, GUEST, issuer, request.command),
-            *world.judged(issuer),
-            UP,
-        )
+
+        def touched() -> Accesses:
+            executing = touching.executing(world.host, GUEST, issuer, request.command)
+            return (*executing, *world.judged(issuer), UP)
+
         return Option(
             f"network.request.{self.name(place)}",
             f"second {label}" if request.copy else f"execute {label}",
@@ -210,7 +216,7 @@ class SimWire:
 
     def _send(self) -> None:
         world = self.world
-        for issuer, number, command in world.guest_end.outgoing():
+        for issuer, number, command in world.outgoing():
             self.send(issuer, Request(world.issuer_name(issuer), number, command))
 
     def send(self, issuer: int, request: Request) -> None:
@@ -222,7 +228,7 @@ class SimWire:
         """What a host does with a command: execute it, attach it, answer it again, refuse it."""
         world, issuer, request = self.world, place[0], self.requests.pop(place)
         try:
-            reception = world.host_end.receive(issuer, request.number)
+            reception = world.comes_in(issuer, request.number, request.command)
         except SequenceError:
             world.mark("an old number is refused")
             return
@@ -235,7 +241,7 @@ class SimWire:
             world.mark("a command is attached to itself")
         else:
             world.mark("the last number is answered from memory")
-            self.answer(issuer, request.number, reception)
+            world.answered_again(issuer, request.number, reception)
 
     def arrive(self, fault: DiscardFault) -> None:
         """The next fault arrives."""

@@ -12,11 +12,9 @@ from __future__ import annotations
 
 from guest_agent.kernel.cpu import Cpu
 from guest_agent.kernel.filemap import kernel_load
-from guest_agent.kernel.kernel import KernelConfig
 from guest_agent.kernel.page_cache import find_get_page
 from guest_agent.kernel.syscalls import sys_read
-from race_explorer.network import RepeatingWorld
-from race_explorer.scenarios.pieces import give_back
+from race_explorer.scenarios.pieces import give_back, new_repeating_world
 from race_explorer.scenarios.scenario import Protections, Scenario
 from race_explorer.world import SimWorld
 from shared.arch import Orc
@@ -29,11 +27,7 @@ def _set_volatile(carried: Command | DiscardFault) -> bool:
 
 def build(protections: Protections) -> SimWorld:
     """An offered page, a copy of the offer's command on the way, a lookup, one eviction."""
-    world = RepeatingWorld(
-        KernelConfig(3, 2, guards=protections.guest),
-        host_guards=protections.host,
-        link_guards=protections.link,
-    )
+    world = new_repeating_world(protections, vcpu_count=2)
     kernel = world.kernel
     file = kernel.open_file(1, disk=1, first_block=0)
 

@@ -10,9 +10,8 @@ lost. As for the operations 1 to 4: commands are numbered per vCPU, and an old n
 from __future__ import annotations
 
 from guest_agent.kernel.cpu import Cpu
-from guest_agent.kernel.kernel import KernelConfig
 from guest_agent.kernel.syscalls import sys_exit, sys_fsync, sys_mmap, sys_msync, user_store
-from race_explorer.network import RepeatingWorld
+from race_explorer.scenarios.pieces import new_repeating_world
 from race_explorer.scenarios.scenario import Protections, Scenario
 from race_explorer.world import SimWorld
 from shared.commands import Command, DiscardFault, Sske
@@ -24,11 +23,7 @@ def _set_key(carried: Command | DiscardFault) -> bool:
 
 def build(protections: Protections) -> SimWorld:
     """A mapped page that was written back, a copy of the SSKE, a store, one eviction."""
-    world = RepeatingWorld(
-        KernelConfig(3, 1, guards=protections.guest),
-        host_guards=protections.host,
-        link_guards=protections.link,
-    )
+    world = new_repeating_world(protections, vcpu_count=1)
     kernel = world.kernel
     file = kernel.open_file(1, disk=1, first_block=0)
     mm = kernel.new_mm()

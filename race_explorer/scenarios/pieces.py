@@ -14,6 +14,7 @@ from guest_agent.kernel.page_alloc import alloc_page, put_page
 from guest_agent.kernel.page_cache import find_get_page_nodiscard
 from guest_agent.kernel.syscalls import sys_fork, sys_mmap, sys_read, user_load, user_store
 from guest_agent.kernel.vmscan import try_to_free_pages
+from race_explorer.network import RepeatingWorld
 from race_explorer.scenarios.scenario import Protections
 from race_explorer.world import SimWorld
 from shared.commands import Load
@@ -27,7 +28,19 @@ def new_world(
     options: further fields of KernelConfig.
     """
     config = KernelConfig(page_count, vcpu_count, guards=protections.guest, **options)
-    return SimWorld(config, host_guards=protections.host, link_guards=protections.link)
+    return protections.worlds.plain(
+        config, host_guards=protections.host, link_guards=protections.link
+    )
+
+
+def new_repeating_world(
+    protections: Protections, *, vcpu_count: int, page_count: int = 3
+) -> RepeatingWorld:
+    """The same, with a network that repeats what the scenario says."""
+    config = KernelConfig(page_count, vcpu_count, guards=protections.guest)
+    return protections.worlds.repeating(
+        config, host_guards=protections.host, link_guards=protections.link
+    )
 
 
 def map_and_discard(world: SimWorld, mm: Mm, file: Mapping) -> Page:

@@ -8,6 +8,7 @@ from typing import Final
 
 from guest_agent.kernel.guards import FIXED, Guards
 from host_daemon.core.config import HostGuards
+from race_explorer.network import RepeatingWorld
 from race_explorer.world import SimWorld
 from shared.protection import protections
 from shared.session.guards import LinkGuards
@@ -16,12 +17,21 @@ GROUPS: Final = (Guards, HostGuards, LinkGuards)
 
 
 @dataclass(frozen=True, slots=True)
+class Worlds:
+    """What makes the worlds that scenarios are built in; called as the classes are."""
+
+    plain: Callable[..., SimWorld] = SimWorld
+    repeating: Callable[..., RepeatingWorld] = RepeatingWorld
+
+
+@dataclass(frozen=True, slots=True)
 class Protections:
-    """All guards of guest, host and link. No two of them share a name."""
+    """All guards of guest, host and link. No two of them share a name. worlds: to build in."""
 
     guest: Guards = FIXED
     host: HostGuards = field(default_factory=HostGuards)
     link: LinkGuards = field(default_factory=LinkGuards)
+    worlds: Worlds = field(default_factory=Worlds)
 
     def without(self, *names: str) -> Protections:
         """These protections with the named guards off. Raises TypeError for an unknown name."""
@@ -32,10 +42,11 @@ class Protections:
         def off(group: type) -> dict[str, bool]:
             return {guard.name: False for guard in protections(group) if guard.name in names}
 
-        return Protections(
-            replace(self.guest, **off(Guards)),
-            replace(self.host, **off(HostGuards)),
-            replace(self.link, **off(LinkGuards)),
+        return replace(
+            self,
+            guest=replace(self.guest, **off(Guards)),
+            host=replace(self.host, **off(HostGuards)),
+            link=replace(self.link, **off(LinkGuards)),
         )
 
 

@@ -10,10 +10,8 @@ numbered per guest, and a number that was delivered before is dismissed.
 from __future__ import annotations
 
 from guest_agent.kernel.cpu import Cpu
-from guest_agent.kernel.kernel import KernelConfig
 from guest_agent.kernel.syscalls import sys_write
-from race_explorer.network import RepeatingWorld
-from race_explorer.scenarios.pieces import map_and_discard, touch_once
+from race_explorer.scenarios.pieces import map_and_discard, new_repeating_world, touch_once
 from race_explorer.scenarios.scenario import Protections, Scenario
 from race_explorer.world import SimWorld
 from shared.commands import Command, DiscardFault
@@ -25,11 +23,7 @@ def _fault(carried: Command | DiscardFault) -> bool:
 
 def build(protections: Protections) -> SimWorld:
     """A discarded page, one touch, a grace period, a write to a page of the same file."""
-    world = RepeatingWorld(
-        KernelConfig(3, 1, guards=protections.guest),
-        host_guards=protections.host,
-        link_guards=protections.link,
-    )
+    world = new_repeating_world(protections, vcpu_count=1)
     kernel = world.kernel
     file = kernel.open_file(1, disk=1, first_block=0)
     mm = kernel.new_mm()

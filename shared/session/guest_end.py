@@ -39,6 +39,10 @@ class GuestEnd:
         self._unsent.append(vcpu)
         return self._numbers[vcpu]
 
+    def last_number(self, vcpu: int) -> int:
+        """The number of the issuer's last command; 0 before the first."""
+        return self._numbers[vcpu]
+
     def outgoing(self) -> list[tuple[int, int, Command]]:
         """Everything not yet sent on this connection, in order: (vcpu, number, command)."""
         batch = [(vcpu, *self._outstanding[vcpu]) for vcpu in self._unsent]
