@@ -16,18 +16,20 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import grpc
 
+from guest_agent.rpc.passage import OPEN, Passage
 from shared.commands import Command, DiscardFault, FaultPending, Outcome
 from shared.errors import DrainingError, EssaError
 from shared.essa.v1 import essa_pb2 as pb
 from shared.rpc import codec
 from shared.rpc.channel import HostUnreachableError, call
 from shared.rpc.status import error_of
+from shared.session.guards import LinkGuards
 from shared.session.guest_end import GuestEnd
 from shared.telemetry import logger
 
@@ -86,6 +88,8 @@ class RpcLink:
         host: object = "the host",
         reconnect_seconds: float = 60.0,
         retransmit_seconds: float = RETRANSMIT_SECONDS,
+        guards: LinkGuards | None = None,
+        passage: Passage = OPEN,
     ) -> None:
         self.statistics = LinkStatistics()
         self._stub = stub
@@ -95,7 +99,8 @@ class RpcLink:
         self._reconnect_seconds = reconnect_seconds
         self._retransmit_seconds = retransmit_seconds
         self._unanswered: dict[int, _Unanswered] = {}
-        self._end = GuestEnd(issuer_count)
+        self._passage = passage
+        self._end = GuestEnd(issuer_count, guards or LinkGuards())
         self._answers: dict[int, asyncio.Future[Outcome]] = {}
         self._promised: set[int] = set()
         self._delivered = 0
@@ -122,6 +127,20 @@ class RpcLink:
     def outstanding(self) -> dict[int, Command]:
         """The commands without an outcome, by issuer; for a person who asks what it is."""
         return self._end.outstanding()
+
+    @property
+    def end(self) -> GuestEnd:
+        """The guest's end of the session, for whoever holds the passage."""
+        return self._end
+
+    def send(self) -> None:
+        """Something was submitted to the guest's end, and not by `call`."""
+        self._something_to_send.set()
+
+    async def acknowledge(self, numbers: Sequence[int]) -> None:
+        """Acknowledge these faults now. Raises as `call` does."""
+        request = pb.AcknowledgeFaultsRequest(session=self._session, numbers=numbers)
+        await call(self._stub, "AcknowledgeFaults", request, self._host)
 
     @property
     def in_flight(self) -> int:
@@ -157,6 +176,7 @@ class RpcLink:
             gone_since, tries = None, 0
 
         while True:
+            await self._passage.connecting(name)
             try:
                 await stream(works)
                 reason = "ended by the host"
@@ -179,7 +199,7 @@ class RpcLink:
         """One connection of the Execute stream, until it breaks."""
         self._end.connection_lost()
         self._something_to_send.set()
-        stream = self._stub.Execute()
+        passage, stream = self._passage, self._stub.Execute()
         writer = asyncio.create_task(self._write(stream))
         # A bug in the writer must not leave the reader waiting for ever.
         writer.add_done_callback(lambda _: _failure(writer) and stream.cancel())
@@ -187,7 +207,9 @@ class RpcLink:
             async for message in stream:
                 works()
                 for issuer, number, outcome in codec.outcomes_from_message(message):
-                    if self._end.receive(issuer, number, outcome):
+                    if passage.outcome(issuer, number, outcome) and self._end.receive(
+                        issuer, number, outcome
+                    ):
                         self._answered(issuer, outcome)
                 self._let_write()  # after the vCPUs, so that their next commands go along
         except asyncio.CancelledError:
@@ -205,7 +227,9 @@ class RpcLink:
         while True:
             await self._something_to_send.wait()
             self._something_to_send.clear()
-            messages = codec.messages_from_commands(self._end.outgoing())
+            batch = self._end.outgoing()
+            self._passage.sending(batch)
+            messages = codec.messages_from_commands(batch)
             if not messages:
                 continue
             # Before the writing: the answer may be here before the write has returned.
@@ -277,7 +301,7 @@ class RpcLink:
                 for fault in codec.faults_from_message(message):
                     self._delivered = max(self._delivered, fault.number)
                     self._promised.discard(fault.number)
-                    if self._end.fault_received(fault):
+                    if self._passage.fault(fault) and self._end.fault_received(fault):
                         self._fault_arrived(fault)
                 self._something_settled.set()  # what was settled before is acknowledged again
         finally:
@@ -297,9 +321,8 @@ class RpcLink:
 
     async def _send_acknowledgement(self) -> None:
         numbers = self._unacknowledged[:ACKNOWLEDGE_MAX]
-        request = pb.AcknowledgeFaultsRequest(session=self._session, numbers=numbers)
         try:
-            await call(self._stub, "AcknowledgeFaults", request, self._host)
+            await self.acknowledge(numbers)
         except (HostUnreachableError, DrainingError):
             # The streams find out whether the host comes back; the numbers are kept for then.
             await asyncio.sleep(BACKOFF_SECONDS[-1])

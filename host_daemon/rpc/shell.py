@@ -23,7 +23,7 @@ from host_daemon.rpc.sessions import new_session as make_session
 from host_daemon.rpc.stages import StageRunner
 from host_daemon.rpc.watchers import Watchers
 from shared.arch import CONTENT_MASK, Content
-from shared.commands import DeviceLoad, DeviceStore, Essa, Outcome
+from shared.commands import DeviceLoad, DeviceStore, DiscardFault, Essa, Outcome
 from shared.errors import DrainingError, InvalidRequestError, SequenceError
 from shared.events import EventKind
 from shared.rpc.codec import Answered, Numbered
@@ -45,7 +45,7 @@ class Eviction:
 class HostShell:
     """One host on the event loop; the paging device's completions come back to it.
 
-    book: the faults that are injected into it.
+    book: the faults that are injected into it. runner: when the host's own work is done.
     """
 
     def __init__(
@@ -54,6 +54,7 @@ class HostShell:
         device: PagingDevice,
         sessions: Sessions,
         book: FaultBook | None = None,
+        runner: type[StageRunner] = StageRunner,
     ) -> None:
         self.host = host
         self.book = book or FaultBook()
@@ -61,7 +62,7 @@ class HostShell:
         self._device = device
         self.draining = False
         self.watchers = Watchers(host.watch)
-        self._runner = StageRunner(host, self._apply_effects, self._takes_faults)
+        self._runner = runner(host, self._apply_effects, self._takes_faults)
         device.start(self)
 
     # Guests
@@ -272,9 +273,7 @@ class HostShell:
                 case PageIn(operation, slot, generation):
                     reads.append(SlotRead(operation, slot, generation))
                 case DeliverFault(guest_id, fault):
-                    subscriber = self.sessions.by_id(guest_id).subscriber
-                    assert subscriber is not None, "a fault was delivered to nobody"
-                    subscriber.push(fault)
+                    self._deliver(self.sessions.by_id(guest_id), fault)
                 case Noticed(guest_id=guest_id):
                     guest = self.sessions.by_id(guest_id).spec.name if guest_id else ""
                     self.watchers.noticed(effect, guest)
@@ -282,6 +281,10 @@ class HostShell:
             self._device.submit_writes(writes)
         if reads:
             self._device.submit_reads(reads)
+
+    def _deliver(self, session: GuestSession, fault: DiscardFault) -> None:
+        assert session.subscriber is not None, "a fault was delivered to nobody"
+        session.subscriber.push(fault)
 
     def _complete(self, session: GuestSession, issuer: int, outcome: Outcome) -> None:
         if issuer not in session.by_hand:
