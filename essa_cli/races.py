@@ -13,6 +13,7 @@ from rich.table import Table
 
 from essa_cli import races_hunt
 from essa_cli.errors import CliError
+from essa_cli.races_attend import ATTEND, attend
 from essa_cli.races_matrix import EPILOG, kill_matrix
 from essa_cli.races_outside import know_file
 from essa_cli.races_replay import REPLAY, SHRINK, Json, Outside, replay, shrink
@@ -47,6 +48,7 @@ def register(app: typer.Typer) -> None:
     races.command("show", epilog="Example: essa races show dirty-bit-in-transit")(show)
     races.command("run", epilog=_RUN)(run)
     races.command("replay", epilog=REPLAY)(replay)
+    races.command("attend", epilog=ATTEND)(attend)
     races.command("shrink", epilog=SHRINK)(shrink)
     races.command("kill-matrix", epilog=EPILOG)(kill_matrix)
     races_hunt.register(races)

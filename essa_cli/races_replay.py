@@ -14,6 +14,8 @@ from typing import Annotated, Any, Final, TypeVar
 import typer
 
 from essa_cli.errors import CliError
+from essa_cli.races_attend import Insecure, trusted
+from essa_cli.races_cluster import TIMEOUT_SECONDS, replay_on_cluster
 from essa_cli.races_outside import know_file
 from essa_cli.races_told import EXPORTS, show, told, write
 from race_explorer.case import Case
@@ -27,7 +29,11 @@ from race_explorer.shrinking import shrink as shrunk_of
 
 REPLAY: Final = """Example: essa races replay tests/replays/grace_period.essa-replay
 
-Exit codes: 0 every one reproduced; 1 one was not; 2 bad input."""
+With --cluster a host and a guest, two processes that talk gRPC, take the steps that the file's
+schedule releases; they must be those of the explorer, and come to the same end. --listen waits
+there for an "essa races attend host" and an "essa races attend guest" of yours instead.
+
+Exit codes: 0 every one reproduced; 1 one was not; 2 bad input; 3 one is inconclusive."""
 SHRINK: Final = """Example: essa races shrink a.essa-replay -o b.essa-replay
 
 Exit codes: 0 done; 2 bad input, or a run that does not fail."""
@@ -47,9 +53,28 @@ def replay(
     html_file: Annotated[Path | None, typer.Option("--html", help="Page; one file only.")] = None,
     export: Annotated[str | None, typer.Option(help=" | ".join(EXPORTS))] = None,
     output: Annotated[Path | None, typer.Option(help="Where --export goes.")] = None,
+    on_cluster: Annotated[
+        bool, typer.Option("--cluster", help="On a real host and guest.")
+    ] = False,
+    timeout: Annotated[
+        float, typer.Option(help="With --cluster: seconds for a report.", min=0.1)
+    ] = TIMEOUT_SECONDS,
+    listen: Annotated[
+        str | None, typer.Option(help="With --cluster: who waits where.", metavar="ADDRESS")
+    ] = None,
+    insecure: Insecure = False,
     as_json: Json = False,
 ) -> int:
     """Make recorded runs again; each must end as it did."""
+    if on_cluster:
+        if with_picture or html_file or export or output or scenarios:
+            raise CliError("--cluster goes with --timeout, --listen, --insecure and --json alone")
+        where = trusted(listen, "--listen", insecure=insecure) if listen else None
+        return replay_on_cluster(
+            files, _explored, timeout_seconds=timeout, listen=where, as_json=as_json
+        )
+    if listen is not None:
+        raise CliError("--listen is for --cluster")
     if export is not None and export not in EXPORTS:
         raise CliError(f"--export is {export!r}; it must be {' or '.join(EXPORTS)}")
     if output is not None and export is None:
@@ -89,6 +114,14 @@ def again(name: str, policy: Policy) -> tuple[Case, Recording, Divergence | None
     saved = _loaded(Path(name))
     outcome = _tried(name, lambda: rerun(saved, policy))
     return saved.case, outcome.recording, outcome.divergence, outcome.reproduced
+
+
+def _explored(name: str) -> tuple[Replay, Recording]:
+    """A file, and the run that the explorer makes of it. Raises CliError."""
+    if name.upper().startswith(PREFIX):
+        raise CliError("--cluster takes files; save a token's run as one first")
+    saved = _loaded(Path(name))
+    return saved, _tried(name, lambda: rerun(saved, Policy.STRICT)).recording
 
 
 def shrink(

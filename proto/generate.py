@@ -1,4 +1,4 @@
-"""Generate `shared/essa/v1` from `proto/essa.proto`.
+"""Generate `shared/essa/v1` from every file in `proto/`.
 
 Usage: python proto/generate.py [DIRECTORY]    (default: the repository itself)
 
@@ -31,7 +31,7 @@ def generate(target: Path) -> None:
     command = [
         *(sys.executable, "-m", "grpc_tools.protoc", f"-I{PACKAGE}=proto"),
         *(f"--python_out={target}", f"--pyi_out={target}", f"--grpc_python_out={target}"),
-        f"{PACKAGE}/essa.proto",
+        *(f"{PACKAGE}/{file.name}" for file in sorted((ROOT / "proto").glob("*.proto"))),
     ]
     subprocess.run(command, cwd=ROOT, check=True)
 

@@ -1,0 +1,1 @@
+"""The schedule gate: races on real processes."""

@@ -1,0 +1,138 @@
+"""Races on a real host and guest: every replay file, every kind of fault, and what goes wrong.
+
+Goal: a schedule that is enforced comes to what the explorer makes of it, choice by choice, and one
+that cannot be enforced is never called good or bad. Method: one host and one guest for all files.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from essa_cli.gate.processes import Cluster
+from essa_cli.gate.race import INCONCLUSIVE
+from race_explorer.case import Case
+from race_explorer.engine import Run, run
+from race_explorer.faults import FaultKind
+from race_explorer.recording import Recording, record
+from race_explorer.replays.policies import Policy, rerun
+from race_explorer.replays.replay import VIOLATED, FoundBy, Replay, replay_of
+from race_explorer.replays.text import load
+
+pytestmark = pytest.mark.process
+
+FILES = sorted((Path(__file__).parents[1] / "replays").glob("*.essa-replay"))
+PATIENT_SECONDS = 60.0
+SOON_SECONDS = 1.0
+TRIES = 400
+
+FAILING_IN = {
+    FaultKind.REQUEST_LOST: "dirty-bit-in-transit",
+    FaultKind.REPLY_LOST: "dirty-bit-in-transit",
+    FaultKind.DUPLICATE: "slot-freed-before-its-page",
+    FaultKind.FAULT_REPEATED: "cut-before-delivery",
+    FaultKind.CUT: "dirty-bit-in-transit",
+    FaultKind.CHECKPOINT: "slot-freed-before-its-page",
+    FaultKind.POWER: "slot-freed-before-its-page",
+    FaultKind.PAUSE: "dirty-bit-in-transit",
+    FaultKind.READ_FAILS: "release-entry-outlived",
+    FaultKind.WRITE_FAILS: "release-entry-outlived",
+    FaultKind.TICK: "idle-vcpu-never-ticks",
+}
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    with Cluster(PATIENT_SECONDS) as found:
+        yield found
+
+
+def saved(name: str) -> Replay:
+    return load(next(file for file in FILES if file.name == f"{name}.essa-replay"))
+
+
+@cache
+def explored(replay: Replay) -> Recording:
+    return rerun(replay, Policy.STRICT).recording
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name.removesuffix(".essa-replay"))
+def test_every_replay_is_the_same_on_processes(cluster: Cluster, file: Path) -> None:
+    replay = load(file)
+    found = cluster.enforce(replay, explored(replay))
+    assert found.agrees, found.difference or found.reason
+    assert found.verdict == replay.expect.verdict
+    assert len(found.steps) == replay.expect.steps
+    assert found.violation == replay.expect.violation
+
+
+@pytest.mark.parametrize("kind", FaultKind)
+def test_every_fault_is_the_same_on_processes(cluster: Cluster, kind: FaultKind) -> None:
+    case = Case(FAILING_IN[kind], faults=f"{kind}=1")
+    recording = record(case.build, _in_which_it_happens(case, kind).choices)
+    found = cluster.enforce(replay_of(case, recording, FoundBy("random", 1)), recording)
+    assert found.agrees, found.difference or found.reason
+    assert any(actor.startswith(f"fault.{kind}") for actor, _ in found.steps)
+
+
+def _in_which_it_happens(case: Case, kind: FaultKind) -> Run:
+    for seed in range(TRIES):
+        drawn = Random(seed)
+        found = run(case.build, lambda options, drawn=drawn: drawn.randrange(len(options)))  # type: ignore[misc]
+        if any(actor.startswith(f"fault.{kind}") for actor, _ in found.steps):
+            return found
+    raise AssertionError(f"{kind} never happens in {case.scenario}")
+
+
+def test_a_schedule_that_was_tampered_with_is_another_run(cluster: Cluster) -> None:
+    replay = saved("state_change")
+    assert replay.schedule, "there is nothing to tamper with"
+    found = cluster.enforce(replace(replay, schedule=replay.schedule[1:]), explored(replay))
+    assert found.difference.startswith("step ")
+    assert not found.agrees
+
+
+def test_guards_are_off_where_the_file_says_so(cluster: Cluster) -> None:
+    replay = saved("slot_generation")  # a guard of the host's
+    case = replace(replay.case, without=())
+    found = cluster.enforce(replace(replay, case=case), explored(replay))
+    assert found.verdict != VIOLATED
+
+
+@pytest.mark.parametrize("role", ["host", "guest"])
+def test_who_stands_still_makes_it_inconclusive_and_is_replaced(role: str) -> None:
+    replay = saved("stable_first")
+    with Cluster(SOON_SECONDS) as cluster:
+        cluster.start()
+        stopped = cluster.process_ids
+        os.kill(stopped[role], signal.SIGSTOP)
+        found = cluster.enforce(replay, explored(replay))
+        assert found.verdict == INCONCLUSIVE
+        assert "for 1 second" in found.reason
+        assert not any(_runs(process) for process in stopped.values())
+
+
+def test_who_is_killed_makes_it_inconclusive(cluster: Cluster) -> None:
+    replay = saved("stable_first")
+    cluster.start()
+    os.kill(cluster.process_ids["host"], signal.SIGKILL)
+    found = cluster.enforce(replay, explored(replay))
+    assert found.verdict == INCONCLUSIVE
+    assert "the host has gone" in found.reason
+    again = cluster.enforce(replay, explored(replay))
+    assert again.agrees, again.reason
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
