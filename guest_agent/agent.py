@@ -154,6 +154,7 @@ class GuestAgent:
             messages=sum(one.messages for one in counts),
             commands=sum(one.commands for one in counts),
             reconnections=sum(one.reconnections for one in counts),
+            retransmissions=sum(one.retransmissions for one in counts),
             in_flight=links[-1].in_flight if links else 0,
             free_pages=0 if kernel is None else len(kernel.free_list),
             cache_pages=0 if kernel is None else kernel.nrpages,

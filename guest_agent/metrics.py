@@ -38,6 +38,7 @@ class GuestFigures:
     messages: int
     commands: int
     reconnections: int
+    retransmissions: int
     in_flight: int
     free_pages: int
     cache_pages: int
@@ -116,6 +117,11 @@ FAMILIES: Final[tuple[Family[GuestFigures], ...]] = (
         "essa_guest_reconnections_total",
         "Streams to the host that were lost.",
         one(lambda s: s.reconnections),
+    ),
+    counter(
+        "essa_guest_retransmissions_total",
+        "Commands sent again because no answer came.",
+        one(lambda s: s.retransmissions),
     ),
     counter(
         "essa_guest_reboots_total",

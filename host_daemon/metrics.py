@@ -27,11 +27,14 @@ from shared.metrics import Family, Gathered, Sample, counter, gauge, one
 
 @dataclass(frozen=True, slots=True)
 class HostState:
-    """The host at one moment."""
+    """The host at one moment. faults_active: injected ones that are not over."""
 
     config: HostConfig
     statistics: HostStatistics
     guest_count: int
+    watcher_count: int
+    events_missed: int
+    faults_active: int
 
     @property
     def paging(self) -> PagingStatistics:
@@ -148,6 +151,17 @@ HOST_FAMILIES: Final[tuple[Family[HostState], ...]] = (
         "1 if commands wait for a frame, none is on its way and nothing could be evicted.",
         one(lambda s: s.statistics.stuck),
     ),
+    gauge(
+        "essa_host_active_faults",
+        "Injected faults that are not over.",
+        one(lambda s: s.faults_active),
+    ),
+    gauge("essa_host_watchers", "Watches of `essa ctl watch`.", one(lambda s: s.watcher_count)),
+    counter(
+        "essa_host_missed_events_total",
+        "Events that watchers were too slow for.",
+        one(lambda s: s.events_missed),
+    ),
     *_paging_families("essa_host"),
 )
 
@@ -190,11 +204,22 @@ class HostMetrics:
     def __init__(self, shell: HostShell) -> None:
         self._shell = shell
 
+    def _host(self) -> HostState:
+        shell = self._shell
+        return HostState(
+            config=shell.host.config,
+            statistics=shell.host.statistics(),
+            guest_count=len(shell.sessions),
+            watcher_count=len(shell.watchers.active),
+            events_missed=shell.watchers.missed_total,
+            faults_active=sum(rule.active for rule in shell.book.all()),
+        )
+
     async def collect(self) -> list[Metric]:
         """Everything, a guest in each turn of the loop; one that closes meanwhile is left out."""
         host, sessions = self._shell.host, self._shell.sessions
         whole: Gathered[HostState] = Gathered(HOST_FAMILIES)
-        whole.add(HostState(host.config, host.statistics(), len(sessions)))
+        whole.add(self._host())
         each: Gathered[GuestState] = Gathered(GUEST_FAMILIES, "guest")
         for session in list(sessions):
             await asyncio.sleep(0)

@@ -25,12 +25,13 @@ WATCHERS_MAX: Final = 64
 
 
 class Watcher:
-    """One WatchEvents stream."""
+    """One WatchEvents stream. missed_total: events that it has not got, ever."""
 
     def __init__(self, wanted: EventFilter) -> None:
         self._wanted = wanted
         self._events: deque[Event] = deque()
         self._missed = 0
+        self.missed_total = 0
         self._ended = False
         self._changed = asyncio.Event()
 
@@ -40,6 +41,7 @@ class Watcher:
             return
         if len(self._events) >= QUEUE_MAX or self._missed:
             self._missed += 1
+            self.missed_total += 1
         else:
             self._events.append(event)
         self._changed.set()
@@ -63,10 +65,11 @@ class Watcher:
 
 
 class Watchers:
-    """All of them. watch: turns the core's notices on and off."""
+    """All of them. watch: turns the core's notices on and off. missed: by those that are gone."""
 
     def __init__(self, watch: Callable[[bool], None]) -> None:
         self.active: tuple[Watcher, ...] = ()
+        self.missed = 0
         self._watch = watch
         self._stuck = False
 
@@ -83,8 +86,14 @@ class Watchers:
 
     def remove(self, watcher: Watcher) -> None:
         """Tell it nothing more."""
+        self.missed += watcher.missed_total
         self.active = tuple(other for other in self.active if other is not watcher)
         self._watch(bool(self.active))
+
+    @property
+    def missed_total(self) -> int:
+        """Events that watchers were too slow for."""
+        return self.missed + sum(watcher.missed_total for watcher in self.active)
 
     def end(self) -> None:
         """The host ends."""

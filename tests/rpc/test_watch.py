@@ -175,6 +175,7 @@ def test_a_watcher_that_does_not_read_costs_a_bounded_queue_and_is_told(tmp_path
                 following += event.missed or 1
                 missed += event.missed or 0
         assert following == count
+        assert world.shell.watchers.missed_total == missed
         assert 0 < missed < count
         await story(world, "later")
         assert [event.guest for event in await reader.until(EventKind.GUEST_CLOSED)] == (
