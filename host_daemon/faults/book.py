@@ -51,6 +51,10 @@ class FaultBook:
         """Every fault that is kept, by number."""
         return list(self._rules.values())
 
+    def active(self) -> list[Rule]:
+        """Those that are not over, by number."""
+        return [rule for rule in self._rules.values() if rule.active]
+
     def by_id(self, fault_id: int) -> Rule:
         """One fault. Raises FaultNotFoundError."""
         rule = self._rules.get(fault_id)
@@ -121,13 +125,13 @@ class FaultBook:
 
     def end_all(self) -> list[Rule]:
         """All faults are over; returns those that were active."""
-        active = [rule for rule in self._rules.values() if rule.active]
+        active = self.active()
         for rule in active:
             self.end(rule)
         return active
 
     def _sort(self) -> None:
-        active = [rule for rule in self._rules.values() if rule.active]
+        active = self.active()
         rpc = [r for r in active if KINDS[r.spec.kind].place is Place.RPC]
         plain = [r for r in rpc if r.spec.kind is not Kind.SLOW_CONSUMER]
         self.paces = tuple(r for r in rpc if r.spec.kind is Kind.SLOW_CONSUMER)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Iterable
+from typing import Final
 
 from host_daemon.core.pressure import limits
 from host_daemon.faults.book import FaultBook
@@ -20,14 +21,16 @@ from host_daemon.rpc.sessions import GuestSession
 from host_daemon.rpc.shell import HostShell
 from host_daemon.rpc.streams import FaultStream, OutcomeStream
 from shared.commands import Command
-from shared.errors import EssaError
+from shared.errors import EssaError, InvalidRequestError
 from shared.events import EventKind
 from shared.faults import KINDS, FaultSpec, Kind, Place
 from shared.rpc.codec import Numbered
 from shared.rpc.status import StreamResetError
 from shared.telemetry import logger
 
-_RESET = "an injected fault has reset the call"
+ACTIVE_MAX: Final = 256
+"""Faults that can be active at once: each is looked at for every command."""
+_RESET: Final = "an injected fault has reset the call"
 
 
 class Injector:
@@ -49,6 +52,12 @@ class Injector:
     def inject(self, spec: FaultSpec) -> Rule:
         """Begin a fault. Raises DrainingError, GuestNotFoundError, InvalidRequestError."""
         self._shell.refuse_while_draining()
+        if len(self.book.active()) >= ACTIVE_MAX:
+            raise InvalidRequestError(
+                f"fault would be active beside {ACTIVE_MAX} others; stop some first",
+                field="fault",
+                high=ACTIVE_MAX,
+            )
         loop = asyncio.get_running_loop()
         place = KINDS[spec.kind].place
         if place is Place.EVICTION:

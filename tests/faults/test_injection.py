@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from host_daemon.rpc.injection import ACTIVE_MAX
 from shared.commands import DONE, Essa, EssaOutcome, Load, LoadOutcome, Store
 from shared.errors import FaultNotFoundError, GuestNotFoundError, InvalidRequestError
 from shared.essa.v1 import essa_pb2 as pb
@@ -268,5 +269,18 @@ def test_a_fault_ends_with_its_time_and_all_of_them_with_the_host(tmp_path: Path
         await inject(world, Kind.MEMORY_PRESSURE, frames=10)
         world.shell.drain()
         assert world.shell.host.statistics().frames_withheld == 0
+
+    play(body, tmp_path)
+
+
+def test_only_so_many_faults_are_active_at_once(tmp_path: Path) -> None:
+    async def body(world: World) -> None:
+        injector = world.servers.injector
+        spec = parse_fault(Kind.RESET, {"guest": "nobody"})
+        rules = [injector.inject(spec) for _ in range(ACTIVE_MAX)]
+        with pytest.raises(InvalidRequestError, match=f"beside {ACTIVE_MAX} others"):
+            await inject(world, Kind.RESET)
+        injector.stop(rules[0].fault_id)
+        await inject(world, Kind.RESET)
 
     play(body, tmp_path)

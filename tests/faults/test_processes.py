@@ -118,6 +118,45 @@ def test_other_files_are_refused(tmp_path: Path, text: str) -> None:
     assert "nothing that --pid-file has written" in done.stderr
 
 
+DOCKER = """#!/bin/sh
+echo "$@" >> docker.txt
+case "$1 $4" in
+  "inspect absent"*) echo "no such container" >&2; exit 1;;
+  "inspect "*) cat running;;
+esac
+"""
+
+
+def test_containers_are_left_to_the_docker_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stand-in that writes down what it is asked for."""
+    monkeypatch.chdir(tmp_path)
+    done = essa_here("ctl", "inject", "kill", "--container", "web", "--pid-file", "x")
+    assert (done.returncode, "only one" in done.stderr) == (2, True)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    done = essa_here("ctl", "inject", "kill", "--container", "web")
+    assert (done.returncode, done.stderr) == (
+        2,
+        "essa: container web: there is no docker command here\n",
+    )
+    (tmp_path / "docker").write_text(DOCKER)
+    (tmp_path / "docker").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    Path("running").write_text("true")
+    for words in (("pause", "--for", "0.01"), ("kill",), ("terminate",), ("restart",)):
+        done = essa_here("ctl", "inject", words[0], "--container", "web", *words[1:], "--json")
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["done"].startswith("container web")
+    asked = [line.split()[0] for line in Path("docker.txt").read_text().splitlines()]
+    assert asked == ["pause", "unpause", "kill", "stop", "inspect", "stop", "start"]
+    done = essa_here("ctl", "inject", "restart", "--container", "absent")
+    assert (done.returncode, done.stderr) == (
+        2,
+        "essa: container absent: docker inspect: no such container\n",
+    )
+
+
 class Guests:
     """A host with a state directory, and one guest on its disk, as a user starts them."""
 

@@ -452,8 +452,8 @@ class ControlServiceServicer(object):
 
     def InjectFault(self, request, context):
         """Makes something go wrong, from now until it has struck often enough, its time is over, or
-        it is stopped. Not idempotent: two calls inject two faults. Faults end with the host's
-        process and are no part of its checkpoint.
+        it is stopped. Not idempotent: two calls inject two faults. At most 256 are active at once.
+        Faults end with the host's process and are no part of its checkpoint.
         Reasons: GUEST_NOT_FOUND (kind FAULT_KIND_EVICT), INVALID_REQUEST, DRAINING.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
