@@ -39,6 +39,7 @@ from shared.arch import Mode
 from shared.collection import collect_seldom
 from shared.metrics import MetricsServer, metrics_address
 from shared.rpc.channel import DEFAULT_LISTEN, Address, HostUnreachableError, parse_address
+from shared.runlog.writer import RunLogError
 
 PAGES_MAX: Final = 1 << 20
 """4 GiB: each page is an object of the guest's kernel."""
@@ -171,6 +172,14 @@ def guest(
             show_default=False,
         ),
     ] = None,
+    record: Annotated[
+        Path | None,
+        typer.Option(
+            help="Record the run there, for `essa races replay DIRECTORY`; its host records too.",
+            metavar="DIRECTORY",
+            show_default=False,
+        ),
+    ] = None,
     wait: Annotated[
         float, typer.Option(help="Seconds to wait for a host that is not there yet.")
     ] = 10.0,
@@ -270,6 +279,7 @@ def guest(
             grace=grace,
             stall_seconds=stall,
             metrics=scrape or None,
+            record=record,
         )
     except (ConfigError, TraceError) as error:
         raise CliError(str(error)) from None
@@ -329,7 +339,7 @@ def _run(config: GuestConfig) -> Report:
         agent = GuestAgent(config, load_plan(config))
         collect_seldom()
         return uvloop.run(_with_progress(agent, config.metrics))
-    except (ConfigError, TraceError, DiskFileError) as error:
+    except (ConfigError, TraceError, DiskFileError, RunLogError) as error:
         raise CliError(str(error)) from None
     except HostUnreachableError as error:
         raise CliError(f"--host {config.host}: {error}") from None

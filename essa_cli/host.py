@@ -92,6 +92,13 @@ def host(
             metavar="DIRECTORY",
         ),
     ] = None,
+    record: Annotated[
+        Path | None,
+        typer.Option(
+            help="Record the run there, for `essa races replay DIRECTORY`; its guests record too.",
+            metavar="DIRECTORY",
+        ),
+    ] = None,
     pid_file: Annotated[
         Path | None,
         typer.Option(
@@ -144,6 +151,7 @@ def host(
         "high_watermark": high_watermark,
         "overcommit_paging": overcommit_paging or None,
         "state_dir": state_dir,
+        "record": record,
         "log_level": log_level,
         "log_format": log_format,
         "metrics": metrics,

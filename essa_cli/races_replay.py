@@ -7,6 +7,7 @@ Rules:
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
@@ -17,6 +18,7 @@ from essa_cli.errors import CliError
 from essa_cli.races_attend import Insecure, trusted
 from essa_cli.races_cluster import TIMEOUT_SECONDS, replay_on_cluster
 from essa_cli.races_outside import know_file
+from essa_cli.races_recorded import replay_recorded
 from essa_cli.races_told import EXPORTS, show, told, write
 from race_explorer.case import Case
 from race_explorer.recording import Recording
@@ -46,7 +48,9 @@ Result = TypeVar("Result")
 
 
 def replay(
-    files: Annotated[list[str], typer.Argument(help="Files, or a token.")],
+    files: Annotated[
+        list[str], typer.Argument(help="Files, a token, or the directories of a recorded run.")
+    ],
     scenarios: Outside = None,
     policy: Annotated[Policy, typer.Option()] = Policy.STRICT,
     with_picture: Annotated[bool, typer.Option("--picture", help="Lanes of each.")] = False,
@@ -65,7 +69,16 @@ def replay(
     insecure: Insecure = False,
     as_json: Json = False,
 ) -> int:
-    """Make recorded runs again; each must end as it did."""
+    """Make recorded runs again; each must end as it did.
+
+    A directory is a run of real processes that were started with --record: it is made again in one
+    process, step for step, and the first step that is another is told.
+    """
+    if any(map(_is_directory, files)):
+        others = scenarios, html_file, export, output, listen
+        if not all(map(_is_directory, files)) or with_picture or on_cluster or any(others):
+            raise CliError("the directories of a recorded run go alone, with --json at most")
+        return replay_recorded([Path(name) for name in files], as_json=as_json)
     if on_cluster:
         if with_picture or html_file or export or output or scenarios:
             raise CliError("--cluster goes with --timeout, --listen, --insecure and --json alone")
@@ -104,6 +117,10 @@ def replay(
     if as_json:
         print(json.dumps(rows))
     return 0 if all(row["reproduced"] for row in rows) else 1
+
+
+def _is_directory(name: str) -> bool:
+    return os.path.isdir(name)  # of a token, which is too long for a name, too
 
 
 def again(name: str, policy: Policy) -> tuple[Case, Recording, Divergence | None, bool]:

@@ -11,41 +11,45 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
+from urllib.parse import quote
 
 from guest_agent.config import GuestConfig
 from guest_agent.disk import (
     BLOCKS_MAX,
     BlockStores,
     FileBlockStore,
-    GuestDisk,
     open_block_store,
 )
-from guest_agent.kernel import invariants, syscalls
+from guest_agent.kernel.block import GuestDisk
 from guest_agent.kernel.checked import IntegrityError
 from guest_agent.kernel.content import Ledger
 from guest_agent.kernel.cpu import Cpu, KernelBug
-from guest_agent.kernel.kernel import Kernel, KernelConfig, Statistics
-from guest_agent.kernel.ports import Resource
+from guest_agent.kernel.kernel import Kernel, Statistics
+from guest_agent.kernel.ports import Link, Resource, Schedule
 from guest_agent.metrics import GuestFigures
+from guest_agent.recording import GuestLog, RecordedDisk, RecordedLink, RecordedSchedule
 from guest_agent.report import Progress, Report, summed
 from guest_agent.rpc.link import RpcLink
 from guest_agent.rpc.schedule import LoopSchedule, PerturbedSchedule
 from guest_agent.rpc.session import close_session, open_session
 from guest_agent.watch import DeadlockError, Watch
+from guest_agent.workload.course import DONE, Course, failure_text
 from guest_agent.workload.events import TraceError
 from guest_agent.workload.formats import read_trace
-from guest_agent.workload.mixed import Mix, MixedRunner
+from guest_agent.workload.mixed import Mix
 from guest_agent.workload.operations import Shape
 from guest_agent.workload.plan import DISK, Plan, make_plan
-from guest_agent.workload.replay import IDLE, Replayer
+from shared.commands import DiscardFault
 from shared.errors import EssaError, StaleIncarnationError
 from shared.essa.v1 import essa_pb2 as pb
 from shared.essa.v1 import essa_pb2_grpc
 from shared.rpc.channel import HostUnreachableError, connect
+from shared.runlog.records import BEGIN, BOOT, SUFFIX
+from shared.runlog.writer import RunLogError, create_run_log
 from shared.telemetry import bind, bound, logger
 
 GIVE_UP_SECONDS: Final = 2.0
@@ -53,27 +57,6 @@ TICK_SECONDS: Final = 0.01
 """HZ is 100."""
 LOGGED_ERRORS_MAX: Final = 20
 """Integrity errors that are logged in full; all are counted."""
-
-
-class Workload(Protocol):
-    """What the vCPUs execute; `Replayer` and `MixedRunner` are one each.
-
-    requests_done survives a kernel; `rebooted` is called between two.
-    """
-
-    requests_done: int
-
-    async def run(self, cpu: Cpu) -> None:
-        """Execute the vCPU's part, then take interrupts until all parts are done."""
-        ...
-
-    async def unmap_all(self, cpu: Cpu) -> None:
-        """Unmap whatever is still mapped, so that every store shows as a dirty page."""
-        ...
-
-    def rebooted(self) -> None:
-        """Memory is gone."""
-        ...
 
 
 def load_plan(config: GuestConfig) -> Plan | Mix:
@@ -98,23 +81,24 @@ class GuestAgent:
         self._config = config
         self._plan = plan
         self._schedule = LoopSchedule()
-        self._workload: Workload
-        self._workload_counts: Counter[str] = Counter()
-        if isinstance(plan, Mix):
-            mixed = MixedRunner(plan, self._changed, self._violations_found)
-            self._workload, self._workload_counts = mixed, mixed.counts
-        else:
-            self._workload = Replayer(plan, config.access, self._changed)
+        self._course = Course(
+            plan,
+            config.access,
+            self._changed,
+            violated=self._violation_found,
+            worked=self._stop_clock,
+            synced=self._keep_figures,
+        )
+        self._workload = self._course.workload
+        self._log: GuestLog | None = None
         self._ledger = Ledger()
         self._past = Statistics()
         self._figures: Statistics | None = None
         self._kernel: Kernel | None = None
         self._seconds = 0.0
         self._clock_started: float | None = None
-        self._verified = 0
         self._links: list[RpcLink] = []
         self._integrity_errors: list[IntegrityError] = []
-        self._violations: dict[str, None] = {}
 
     async def run(self) -> Report:
         """Run the workload to its end.
@@ -137,7 +121,7 @@ class GuestAgent:
             now.cache_hits,
             now.discard_faults,
             now.integrity_errors,
-            len(self._violations),
+            len(self._course.violations),
         )
 
     def figures(self) -> GuestFigures:
@@ -149,7 +133,7 @@ class GuestAgent:
             statistics=self._totals(),
             requests=self._workload.requests_done,
             request_count=self._plan.request_count,
-            workload=dict(self._workload_counts),
+            workload=dict(self._course.counts),
             reboots=max(len(links) - 1, 0),
             messages=sum(one.messages for one in counts),
             commands=sum(one.commands for one in counts),
@@ -158,7 +142,7 @@ class GuestAgent:
             in_flight=links[-1].in_flight if links else 0,
             free_pages=0 if kernel is None else len(kernel.free_list),
             cache_pages=0 if kernel is None else kernel.nrpages,
-            invariant_violations=len(self._violations),
+            invariant_violations=len(self._course.violations),
         )
 
     async def _run_on(self, path: Path) -> Report:
@@ -166,21 +150,49 @@ class GuestAgent:
         channel = connect(self._config.host)
         try:
             found = await store.versions()
+            if self._config.record is not None:
+                self._begin_log(self._config.record, found)
             for block, version in found:
                 self._ledger.found_on_disk((DISK, block), version)
             stub: Any = essa_pb2_grpc.EssaServiceStub(channel)  # type: ignore[no-untyped-call]
             while not await self._incarnation(stub, store):
                 self._reboot()
+            self._end_log(DONE)
+        except (KernelBug, AssertionError) as error:
+            self._end_log(failure_text(error))
+            raise
         finally:
+            self._end_log(None)
             await channel.close(None)
             store.close()
         return self.report()
+
+    def _begin_log(self, directory: Path, found: Sequence[object]) -> None:
+        """Raises RunLogError for a disk that holds data: a recorded run has a beginning."""
+        if found:
+            text = f"{self._config.disk} holds data; a recorded guest begins with an empty disk"
+            raise RunLogError(text)
+        file = f"guest-{quote(self._config.name, safe='')}{SUFFIX}"
+        self._log = GuestLog(create_run_log(directory, file))
+
+    def _end_log(self, ending: str | None) -> None:
+        """Close the log. ending: how the run ended; None: it was stopped."""
+        if self._log is None:
+            return
+        result = None
+        if ending is not None and self._kernel is not None:
+            result = {"ending": ending, **self._course.result(self._kernel)}
+        self._log.end(result)
+        self._log = None
 
     async def _incarnation(self, stub: Any, store: FileBlockStore) -> bool:
         """One life of the guest; False if its host lost it."""
         config = self._config
         opened = await open_session(stub, config)
         logger().info("guest_opened", guest_id=opened.guest_id)
+        if (log := self._log) is not None:
+            session = opened.session
+            log.header(opened.guest_id, session.incarnation, config, self._plan)
         try:
             async with asyncio.TaskGroup() as group:
                 vcpu_count = config.vcpu_count
@@ -188,14 +200,22 @@ class GuestAgent:
                     stub,
                     opened.session,
                     vcpu_count + config.device_count,
-                    lambda fault: kernel.discard_fault_arrived(fault),
+                    lambda fault: self._fault_arrived(kernel, fault),
                     host=config.host,
                     reconnect_seconds=config.reconnect_seconds,
                     retransmit_seconds=config.retransmit_seconds,
+                    message_arrived=None if log is None else log.message,
                 )
+                door: Link = link if log is None else RecordedLink(link, log)
                 devices = range(vcpu_count, vcpu_count + config.device_count)
-                disk = GuestDisk(link, BlockStores(store), devices, group.create_task)
-                kernel = self._new_kernel(link, disk)
+                blocks = BlockStores(store)
+                disk = (
+                    GuestDisk(door, blocks, devices, group.create_task)
+                    if log is None
+                    else RecordedDisk(door, blocks, devices, group.create_task, log)
+                )
+                kernel = self._new_kernel(door, disk)
+                self._links.append(link)
                 watch = Watch(
                     vcpu_count,
                     self._schedule,
@@ -207,15 +227,17 @@ class GuestAgent:
                 background = [
                     group.create_task(link.run()),
                     group.create_task(watch.run()),
-                    group.create_task(_tick(kernel)),
+                    group.create_task(_tick(kernel, log)),
                 ]
+                if log is not None:
+                    log.step(0, BOOT, None)
                 await kernel.boot(kernel.cpus[0])
                 await self._work(kernel)
                 for task in background:
                     task.cancel()
         except BaseExceptionGroup as failures:
             failure = _reason(failures)
-            if isinstance(failure, StaleIncarnationError):
+            if isinstance(failure, StaleIncarnationError) and log is None:
                 logger().warning("host_lost_its_state")
                 return False
             await self._give_up(stub, opened.session)
@@ -234,69 +256,42 @@ class GuestAgent:
         except (EssaError, HostUnreachableError, TimeoutError) as error:
             logger().info("guest_not_closed", reason=str(error))
 
-    def _new_kernel(self, link: RpcLink, disk: GuestDisk) -> Kernel:
+    def _fault_arrived(self, kernel: Kernel, fault: DiscardFault) -> None:
+        if self._log is not None:
+            self._log.fault(fault)
+        kernel.discard_fault_arrived(fault)
+
+    def _new_kernel(self, link: Link, disk: GuestDisk) -> Kernel:
         config = self._config
         self._schedule = (
             LoopSchedule() if config.perturb is None else PerturbedSchedule(config.perturb)
         )
-        kernel = Kernel(
-            KernelConfig(
-                page_count=config.page_count,
-                vcpu_count=config.vcpu_count,
-                hints=config.hints,
-                guards=config.guards,
-                cache_limit=config.cache_limit,
-                swap_pages=config.swap_pages,
-                minor_faults=config.minor_faults,
-                dirty_accounting=config.dirty_accounting,
-                grace=config.grace,
-            ),
-            link,
-            self._schedule,
-            disk,
-            self._ledger,
-        )
+        schedule: Schedule = self._schedule
+        if self._log is not None:
+            schedule = RecordedSchedule(schedule, self._log)
+        kernel = Kernel(config.kernel(), link, schedule, disk, self._ledger)
         kernel.on_integrity_error = self._integrity_error
         disk.attach(kernel)
         self._kernel = kernel
-        self._links.append(link)
         return kernel
 
     async def _work(self, kernel: Kernel) -> None:
-        """All vCPUs through their lanes; then the first one syncs, and all check everything.
-
-        A vCPU that is through stays there for interrupts until the last one is.
-        """
-        self._verified = 0
+        """A task for each vCPU's part of the course."""
         self._clock_started = asyncio.get_running_loop().time()
-        synced, checked, checking = False, False, len(kernel.cpus)
-
-        async def vcpu(cpu: Cpu) -> None:
-            nonlocal synced, checked, checking
-            bind(vcpu=cpu.number)  # the task is this vCPU's alone
-            await self._workload.run(cpu)
-            if cpu.number == 0:
-                self._stop_clock()
-                await self._workload.unmap_all(cpu)
-                await syscalls.sys_sync(cpu)
-                # What the checks read is no part of the workload's figures.
-                self._figures = self._totals()
-                synced = True
-                self._schedule.changed(IDLE)
-            await kernel.idle(cpu, lambda: synced, "run.sync")
-            compared = await kernel.verify(cpu, cpu.number, len(kernel.cpus))
-            self._verified += compared
-            checking -= 1
-            if not checking:
-                # The last one to come; all others are idle until it has checked.
-                self._violations_found(await invariants.check(kernel, cpu))
-                checked = True
-                self._schedule.changed(IDLE)
-            await kernel.idle(cpu, lambda: checked, "run.end")
-
+        self._course.begin(kernel)
         async with asyncio.TaskGroup() as group:
             for cpu in kernel.cpus:
-                group.create_task(vcpu(cpu))
+                group.create_task(self._vcpu(cpu))
+
+    async def _vcpu(self, cpu: Cpu) -> None:
+        bind(vcpu=cpu.number)  # the task is this vCPU's alone
+        if self._log is not None:
+            self._log.step(cpu.number, BEGIN, None)
+        await self._course.vcpu(cpu)
+
+    def _keep_figures(self) -> None:
+        """What the checks read is no part of the workload's figures."""
+        self._figures = self._totals()
 
     def _stop_clock(self) -> None:
         if self._clock_started is not None:
@@ -316,16 +311,13 @@ class GuestAgent:
     def _changed(self, resource: Resource) -> None:
         self._schedule.changed(resource)
 
-    def _violations_found(self, violations: list[str]) -> None:
-        """Keep and log each sentence once, however often a check comes to it."""
-        for what in violations:
-            if what not in self._violations and len(self._violations) < LOGGED_ERRORS_MAX:
-                logger().error(
-                    "invariant_violated",
-                    what=what,
-                    requests=self._workload.requests_done,
-                )
-            self._violations[what] = None
+    def _violation_found(self, what: str) -> None:
+        if len(self._course.violations) < LOGGED_ERRORS_MAX:
+            logger().error(
+                "invariant_violated",
+                what=what,
+                requests=self._workload.requests_done,
+            )
 
     def _integrity_error(self, error: IntegrityError) -> None:
         if len(self._integrity_errors) < LOGGED_ERRORS_MAX:
@@ -354,20 +346,23 @@ class GuestAgent:
             reboots=len(self._links) - 1,
             messages=sum(link.statistics.messages for link in self._links),
             commands=sum(link.statistics.commands for link in self._links),
-            pages_verified=self._verified,
+            pages_verified=self._course.verified,
             statistics=replace(self._figures or now, integrity_errors=now.integrity_errors),
-            workload=dict(sorted(self._workload_counts.items())),
+            workload=dict(sorted(self._course.counts.items())),
             integrity_errors=self._integrity_errors,
-            invariant_violations=list(self._violations),
+            invariant_violations=list(self._course.violations),
         )
 
 
-async def _tick(kernel: Kernel) -> None:
+async def _tick(kernel: Kernel, log: GuestLog | None) -> None:
     """The timer of every vCPU, for as long as somebody has a use for it."""
     while True:
         await asyncio.sleep(TICK_SECONDS)
         for cpu in kernel.cpus:
-            kernel.tick(cpu.number)
+            if log is None:
+                kernel.tick(cpu.number)
+            else:
+                log.tick(kernel, cpu.number)
 
 
 _GRAVEST: Final[tuple[type[BaseException], ...]] = (

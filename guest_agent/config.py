@@ -8,7 +8,7 @@ from typing import Final
 
 from guest_agent.kernel.grace import Grace
 from guest_agent.kernel.guards import FIXED, Guards
-from guest_agent.kernel.kernel import Hints
+from guest_agent.kernel.kernel import Hints, KernelConfig
 from guest_agent.workload.mixed import Weights
 from guest_agent.workload.plan import Spread
 from guest_agent.workload.replay import Access
@@ -43,7 +43,7 @@ class GuestConfig:
     command is sent again. perturb: seed of yields at points, or None.
     mix: what it does instead of replaying traces. swap_pages: of its swap device.
     stall_seconds: without a completed request for so long it gives up, or None.
-    metrics: where scrapers find it, or None.
+    metrics: where scrapers find it, or None. record: the directory of the run that it records.
     """
 
     host: Address
@@ -71,6 +71,7 @@ class GuestConfig:
     grace: Grace = Grace.CALL
     stall_seconds: float | None = None
     metrics: Address | None = None
+    record: Path | None = None
 
     def __post_init__(self) -> None:
         """Raise ConfigError for what cannot run."""
@@ -94,6 +95,20 @@ class GuestConfig:
     def essa_enabled(self) -> bool:
         """Whether the guest asks for the ESSA facility at all."""
         return self.hints is not Hints.NONE
+
+    def kernel(self) -> KernelConfig:
+        """What its kernel is made from."""
+        return KernelConfig(
+            page_count=self.page_count,
+            vcpu_count=self.vcpu_count,
+            hints=self.hints,
+            guards=self.guards,
+            cache_limit=self.cache_limit,
+            swap_pages=self.swap_pages,
+            minor_faults=self.minor_faults,
+            dirty_accounting=self.dirty_accounting,
+            grace=self.grace,
+        )
 
     def _at_least(self, what: str, value: int | None, low: int) -> None:
         if value is not None and value < low:

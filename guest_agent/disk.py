@@ -1,7 +1,7 @@
-"""The guest's own disk: a queue of transfers over a few devices, and a sparse file of blocks.
+"""The guest's own disk: a sparse file of blocks.
 
 Rules:
-- What a transfer does stands in `guest_agent.kernel.block`; here it is queued, and its
+- What a transfer does, and how they queue, stands in `guest_agent.kernel.block`; here the
   blocks are read and written off the event loop.
 - One batch of file I/O is under way at a time; neighbouring blocks share one system call.
 - A completed write is in the file, and stays there whatever becomes of guest or host. It is
@@ -16,17 +16,14 @@ import errno
 import fcntl
 import os
 import stat
-from collections import deque
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from guest_agent.kernel.block import Block, BlockStore, complete, transfer
-from guest_agent.kernel.content import TAG_SIZE, TAGS_PER_PAGE, parse_tag, tag
-from guest_agent.kernel.kernel import Kernel
-from guest_agent.kernel.ports import DiskRequest, Link
+from guest_agent.kernel.block import Block, block_of_bytes
+from guest_agent.kernel.content import TAGS_PER_PAGE, parse_tag, tag
 from shared.arch import PAGE_SIZE
 from shared.runs import runs
 
@@ -36,74 +33,9 @@ FILE_BYTES_MAX: Final = 1 << 43
 """8 TiB: what the common file systems let one sparse file span."""
 BLOCKS_MAX: Final = FILE_BYTES_MAX // PAGE_SIZE
 
-_ZERO_TAG: Final = bytes(TAG_SIZE)
-
 
 class DiskFileError(Exception):
     """The disk's file cannot be used; the text names it and the reason in one line."""
-
-
-class GuestDisk:
-    """The kernel's `Disk`. Attach the kernel before the first transfer completes.
-
-    issuers: the device numbers on the link; each moves one block at a time. spawn: begins a
-    task in the guest's task group, so that a failed transfer ends the guest.
-    """
-
-    def __init__(
-        self,
-        link: Link,
-        store: BlockStore,
-        issuers: Sequence[int],
-        spawn: Callable[[Coroutine[Any, Any, None]], object],
-    ) -> None:
-        self._link = link
-        self._store = store
-        self._idle_issuers = list(reversed(issuers))
-        self._queue: deque[DiskRequest] = deque()
-        self._spawn = spawn
-        self._kernel: Kernel | None = None
-        self._under_way = 0
-
-    def attach(self, kernel: Kernel) -> None:
-        """Say which kernel gets the completion interrupts."""
-        self._kernel = kernel
-
-    @property
-    def in_flight(self) -> int:
-        """Transfers submitted and not completed."""
-        return self._under_way + len(self._queue)
-
-    def submit(self, request: DiskRequest) -> None:
-        """Queue a transfer; its completion interrupt comes later, in any order."""
-        if self._idle_issuers:
-            self._under_way += 1
-            self._spawn(self._serve(self._idle_issuers.pop(), request))
-        else:
-            self._queue.append(request)
-
-    async def _serve(self, issuer: int, request: DiskRequest) -> None:
-        """Move this block, then those that wait, until none does."""
-        kernel = self._kernel
-        assert kernel is not None, "a transfer before attach"
-        while True:
-            complete(kernel, request, await transfer(self._link, self._store, issuer, request))
-            if not self._queue:
-                break
-            request = self._queue.popleft()
-        self._under_way -= 1
-        self._idle_issuers.append(issuer)
-
-
-def _unpack(raw: bytes | memoryview, disk: int, block: int) -> Block:
-    """A block's content as it stands in the file; short where the file ends."""
-    data = bytes(raw)
-    first = data[:TAG_SIZE]
-    if len(data) == PAGE_SIZE and data == first * TAGS_PER_PAGE and first != _ZERO_TAG:
-        return first, TAGS_PER_PAGE
-    if not data.strip(b"\0"):
-        return tag(disk, block, 0), TAGS_PER_PAGE
-    return data.ljust(PAGE_SIZE, b"\0"), 1
 
 
 class BlockFile:
@@ -120,7 +52,7 @@ class BlockFile:
             raw = memoryview(os.pread(self._descriptor, count * PAGE_SIZE, first * PAGE_SIZE))
             for position in range(count):
                 piece = raw[position * PAGE_SIZE : (position + 1) * PAGE_SIZE]
-                found[first + position] = _unpack(piece, self.disk, first + position)
+                found[first + position] = block_of_bytes(piece, self.disk, first + position)
         return found
 
     def write(self, contents: dict[int, Block]) -> None:
@@ -136,7 +68,7 @@ class BlockFile:
     def versions(self) -> Iterator[tuple[int, int]]:
         """The version of every block that was written and holds its own tag throughout."""
         for block in self._data_blocks():
-            data, repeat = _unpack(
+            data, repeat = block_of_bytes(
                 os.pread(self._descriptor, PAGE_SIZE, block * PAGE_SIZE), self.disk, block
             )
             seen = parse_tag(data) if repeat == TAGS_PER_PAGE else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Final
 
 import uvloop
 
@@ -13,6 +14,13 @@ from host_daemon.paging.ports import PagingFileError
 from shared import telemetry
 from shared.collection import collect_seldom
 from shared.errors import EssaError, InvalidRequestError
+from shared.runlog.writer import RunLogError
+
+_OPTIONS: Final[dict[type[Exception], str]] = {
+    PagingFileError: "--paging-file",
+    CheckpointError: "--state-dir",
+    RunLogError: "--record",
+}
 
 
 def run(configuration: DaemonConfig) -> int:
@@ -27,8 +35,8 @@ def run(configuration: DaemonConfig) -> int:
     collect_seldom()
     try:
         return uvloop.run(daemon.run(configuration))
-    except (PagingFileError, CheckpointError) as error:
-        option = "--paging-file" if isinstance(error, PagingFileError) else "--state-dir"
+    except (PagingFileError, CheckpointError, RunLogError) as error:
+        option = next(name for kind, name in _OPTIONS.items() if isinstance(error, kind))
         raise InvalidRequestError(f"{option}: {error}", field=option) from error
 
 

@@ -40,7 +40,8 @@ class DaemonConfig:
     """Everything a daemon is started with.
 
     paging_file: None for a nameless file that goes with the process. state_dir: None for a
-    daemon that keeps nothing over its end. metrics: where scrapers find it, or None.
+    daemon that keeps nothing over its end. metrics: where scrapers find it, or None. record: the
+    directory of the run that it records.
     """
 
     listen: tuple[Address, ...]
@@ -51,6 +52,7 @@ class DaemonConfig:
     log_level: str
     log_format: str = "auto"
     metrics: Address | None = None
+    record: Path | None = None
 
 
 def wrong(option: str, value: object, bound: str) -> InvalidRequestError:
@@ -94,6 +96,7 @@ class HostSettings(BaseSettings):
     high_watermark: str | None = None
     overcommit_paging: bool = False
     state_dir: Path | None = None
+    record: Path | None = None
     log_level: str = "info"
     log_format: str = "auto"
     metrics: str | None = None
@@ -115,6 +118,9 @@ class HostSettings(BaseSettings):
             raise wrong("--log-format", repr(self.log_format), f"one of {', '.join(FORMATS)}")
         if self.state_dir is not None and not self.state_dir.is_dir():
             raise wrong("--state-dir", self.state_dir, "a directory that exists")
+        if self.state_dir is not None and self.record is not None:
+            text = "--record is for a run from its beginning to its end; leave out --state-dir"
+            raise InvalidRequestError(text, field="--record")
         paging_file = self.paging_file
         if paging_file is None and self.state_dir is not None:
             paging_file = self.state_dir / "paging"
@@ -127,6 +133,7 @@ class HostSettings(BaseSettings):
             log_level=self.log_level,
             log_format=self.log_format,
             metrics=self._metrics(),
+            record=self.record,
         )
 
     def _addresses(self) -> tuple[Address, ...]:

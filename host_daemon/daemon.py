@@ -31,11 +31,14 @@ from host_daemon.faults.book import FaultBook
 from host_daemon.metrics import HostMetrics
 from host_daemon.paging.device import FilePagingDevice, open_paging_device
 from host_daemon.paging.faulty import FaultyDevice
+from host_daemon.rpc.recorded_shell import recorded_shell
 from host_daemon.rpc.server import Servers
 from host_daemon.rpc.sessions import Sessions
 from host_daemon.rpc.shell import HostShell, restore_shell
 from shared.metrics import MetricsServer
 from shared.rpc.channel import Address
+from shared.runlog.records import END, HOST_FILE
+from shared.runlog.writer import RunLog, create_run_log
 from shared.telemetry import logger
 
 GRACE_SECONDS: Final = 1.0
@@ -81,16 +84,20 @@ class _Stop:
 async def run(config: DaemonConfig) -> int:
     """Serve until SIGTERM or SIGINT; returns the exit code.
 
-    Raises InvalidRequestError, PagingFileError or CheckpointError for what the user can mend.
+    Raises InvalidRequestError, PagingFileError, CheckpointError or RunLogError for what the user
+    can mend.
     """
     stop = _Stop()
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(stop.in_callback)
     data = None if config.state_dir is None else checkpoint.load(config.state_dir)
+    record: RunLog | None = None
     book = FaultBook()
     device = FaultyDevice(await _open_device(config, resumed=data is not None), book)
     try:
-        shell = _make_shell(config, device, data, book)
+        if config.record is not None:
+            record = create_run_log(config.record, HOST_FILE)
+        shell = _make_shell(config, device, data, book, record)
         servers = Servers(shell, stop.bug_found)
         metrics = _metrics(config, shell)
         listen, control = servers.bind(config.listen, config.control)
@@ -110,7 +117,11 @@ async def run(config: DaemonConfig) -> int:
         await servers.stop(GRACE_SECONDS)
         if stop.bug is None:
             await _finish(config, shell, device)
+        if record is not None:
+            record.write([END])
     finally:
+        if record is not None:
+            record.close()
         await device.close()
     return 0 if stop.bug is None else 1
 
@@ -131,12 +142,19 @@ async def _open_device(config: DaemonConfig, *, resumed: bool) -> FilePagingDevi
 
 
 def _make_shell(
-    config: DaemonConfig, device: FaultyDevice, data: dict[str, Any] | None, book: FaultBook
+    config: DaemonConfig,
+    device: FaultyDevice,
+    data: dict[str, Any] | None,
+    book: FaultBook,
+    record: RunLog | None,
 ) -> HostShell:
     choices = RandomChoices()
     if data is None:
         incarnation = secrets.randbits(64) or 1
-        return HostShell(Host(config.host, choices), device, Sessions(incarnation), book)
+        sessions = Sessions(incarnation)
+        if record is not None:
+            return recorded_shell(config.host, choices, device, sessions, book, record)
+        return HostShell(Host(config.host, choices), device, sessions, book)
     path = (config.state_dir or Path()) / checkpoint.FILE_NAME
     if data.get("paging") != device.identity:
         raise CheckpointError(f"{path} belongs to another paging file than {config.paging_file}")

@@ -18,7 +18,12 @@ from race_explorer.engine import Option
 from race_explorer.recording import RecordedStep, Recording, record_with
 from race_explorer.world import SimWorld
 
-PLUMBING: Final = ("race_explorer.actors", "race_explorer.world", "guest_agent.kernel.cpu")
+PLUMBING: Final = (
+    "race_explorer.actors",
+    "race_explorer.recorded.guest",
+    "race_explorer.world",
+    "guest_agent.kernel.cpu",
+)
 """Modules in which every program stands somewhere; where it was called from says more."""
 
 Standing = tuple[tuple[str, str], ...]

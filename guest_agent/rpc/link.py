@@ -90,6 +90,7 @@ class RpcLink:
         retransmit_seconds: float = RETRANSMIT_SECONDS,
         guards: LinkGuards | None = None,
         passage: Passage = OPEN,
+        message_arrived: Callable[[pb.ExecuteResponse], None] | None = None,
     ) -> None:
         self.statistics = LinkStatistics()
         self._stub = stub
@@ -99,6 +100,7 @@ class RpcLink:
         self._reconnect_seconds = reconnect_seconds
         self._retransmit_seconds = retransmit_seconds
         self._unanswered: dict[int, _Unanswered] = {}
+        self._message_arrived = message_arrived
         self._passage = passage
         self._end = GuestEnd(issuer_count, guards or LinkGuards())
         self._answers: dict[int, asyncio.Future[Outcome]] = {}
@@ -206,6 +208,8 @@ class RpcLink:
         try:
             async for message in stream:
                 works()
+                if self._message_arrived is not None:
+                    self._message_arrived(message)
                 for issuer, number, outcome in codec.outcomes_from_message(message):
                     if passage.outcome(issuer, number, outcome) and self._end.receive(
                         issuer, number, outcome

@@ -61,7 +61,8 @@ class GuestSession:
 
     waiting: where the outcome of an issuer's parked command goes. by_hand: vCPUs whose
     parked command came by ExecuteEssa, with who waits for it, if anybody still does.
-    deferred: commands that came for such a vCPU meanwhile, not yet executed.
+    deferred: commands that came for such a vCPU meanwhile, not yet executed. stamp: of a host that
+    records its run: told of every message of outcomes before it is sent.
     """
 
     guest_id: int
@@ -73,6 +74,7 @@ class GuestSession:
     deferred: dict[int, Command] = field(default_factory=dict)
     streams: dict[OutcomeSink, None] = field(default_factory=dict)
     subscriber: FaultSink | None = None
+    stamp: Callable[[pb.ExecuteResponse], None] | None = None
 
     def wait_for(self, vcpu: int, sink: OutcomeSink) -> None:
         """Send the outcome of the issuer's parked command to `sink`, and nowhere else."""

@@ -108,6 +108,8 @@ class OutcomeStream:
             while self._outbox:
                 batch, self._outbox = self._outbox, []
                 for message in codec.messages_from_outcomes(batch):
+                    if self.session.stamp is not None:
+                        self.session.stamp(message)
                     await self._context.write(message)
         except grpc.aio.InternalError:
             pass  # the peer is gone, and its handler is told by the library

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from guest_agent.disk import BlockFile, DiskFileError, FileBlockStore, GuestDisk, open_block_store
+from guest_agent.disk import BlockFile, DiskFileError, FileBlockStore, open_block_store
+from guest_agent.kernel.block import GuestDisk
 from guest_agent.kernel.content import TAGS_PER_PAGE, tag
 from guest_agent.kernel.ports import DiskRequest, DiskResult, Vcpu
 from race_explorer.store import MemoryStore

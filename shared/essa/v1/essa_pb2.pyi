@@ -386,7 +386,7 @@ class NumberedCommand(_message.Message):
     def __init__(self, vcpu: _Optional[int] = ..., number: _Optional[int] = ..., essa: _Optional[_Union[Essa, _Mapping]] = ..., essa_array: _Optional[_Union[EssaArray, _Mapping]] = ..., load: _Optional[_Union[Load, _Mapping]] = ..., store: _Optional[_Union[Store, _Mapping]] = ..., device_load: _Optional[_Union[Load, _Mapping]] = ..., device_store: _Optional[_Union[Store, _Mapping]] = ..., iske: _Optional[_Union[Iske, _Mapping]] = ..., sske: _Optional[_Union[Sske, _Mapping]] = ..., rrbe: _Optional[_Union[Rrbe, _Mapping]] = ...) -> None: ...
 
 class NumberedOutcome(_message.Message):
-    __slots__ = ("vcpu", "number", "essa_state", "essa_array_states", "loaded", "done", "key", "program_interruption_code", "fault_number", "io_error", "machine_check")
+    __slots__ = ("vcpu", "number", "essa_state", "essa_array_states", "loaded", "done", "key", "program_interruption_code", "fault_number", "io_error", "machine_check", "host_step")
     VCPU_FIELD_NUMBER: _ClassVar[int]
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     ESSA_STATE_FIELD_NUMBER: _ClassVar[int]
@@ -398,6 +398,7 @@ class NumberedOutcome(_message.Message):
     FAULT_NUMBER_FIELD_NUMBER: _ClassVar[int]
     IO_ERROR_FIELD_NUMBER: _ClassVar[int]
     MACHINE_CHECK_FIELD_NUMBER: _ClassVar[int]
+    HOST_STEP_FIELD_NUMBER: _ClassVar[int]
     vcpu: int
     number: int
     essa_state: int
@@ -409,7 +410,8 @@ class NumberedOutcome(_message.Message):
     fault_number: int
     io_error: IoError
     machine_check: MachineCheck
-    def __init__(self, vcpu: _Optional[int] = ..., number: _Optional[int] = ..., essa_state: _Optional[int] = ..., essa_array_states: _Optional[bytes] = ..., loaded: _Optional[_Union[LoadedData, _Mapping]] = ..., done: _Optional[_Union[Done, _Mapping]] = ..., key: _Optional[int] = ..., program_interruption_code: _Optional[int] = ..., fault_number: _Optional[int] = ..., io_error: _Optional[_Union[IoError, _Mapping]] = ..., machine_check: _Optional[_Union[MachineCheck, _Mapping]] = ...) -> None: ...
+    host_step: int
+    def __init__(self, vcpu: _Optional[int] = ..., number: _Optional[int] = ..., essa_state: _Optional[int] = ..., essa_array_states: _Optional[bytes] = ..., loaded: _Optional[_Union[LoadedData, _Mapping]] = ..., done: _Optional[_Union[Done, _Mapping]] = ..., key: _Optional[int] = ..., program_interruption_code: _Optional[int] = ..., fault_number: _Optional[int] = ..., io_error: _Optional[_Union[IoError, _Mapping]] = ..., machine_check: _Optional[_Union[MachineCheck, _Mapping]] = ..., host_step: _Optional[int] = ...) -> None: ...
 
 class Essa(_message.Message):
     __slots__ = ("orc", "pfn", "problem_state")

@@ -1,0 +1,1 @@
+"""Runs of real processes, made again: from their logs, on the shipped core and kernel."""
