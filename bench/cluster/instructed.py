@@ -1,20 +1,24 @@
-"""What `bench.cluster.instructions` counts: `python -m bench.cluster.instructed SIDE COMMANDS`.
+"""What `bench.cluster.instructions` counts: `python instructed.py SIDE COMMANDS`.
 
-Commands go the host's whole way but for gRPC: a message's bytes are decoded, executed by the
-shell, and the outcomes encoded. The same commands every time; an element of the run is one of
-eight vCPUs' next command.
+Everything is done twice, and `os.getloadavg` is called before and after the second time: a
+function of the C library that nobody else calls marks for callgrind what is to be counted.
+
+The host's sides carry commands the whole way but for gRPC: a message's bytes are decoded,
+executed by the shell, and the outcomes encoded; each message has the next command of eight
+vCPUs. The side `link` is the guest's part of that, with a host that answers at once.
 """
 
 from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import random
 import sys
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
-from urllib.request import urlopen
 
+from guest_agent.rpc.link import RpcLink
 from guest_agent.rpc.schedule import LoopSchedule
 from host_daemon.core.config import GuestSpec, HostConfig
 from host_daemon.core.host import Host
@@ -24,7 +28,7 @@ from host_daemon.rpc.shell import HostShell
 from host_daemon.rpc.watchers import Watcher
 from shared import telemetry
 from shared.arch import Orc
-from shared.commands import Command, Essa, Load, Store
+from shared.commands import Command, Essa, EssaOutcome, Load, Store
 from shared.essa.v1 import essa_pb2 as pb
 from shared.events import EventFilter
 from shared.metrics import MetricsServer
@@ -35,6 +39,7 @@ SCRAPE_EVERY: Final = 10_000
 """Commands; a guest does so many in a second or two, and Prometheus asks every fifteen."""
 VCPUS: Final = 8
 PAGES: Final = 256
+_OUTCOME: Final = EssaOutcome(0)
 _ORCS: Final = [Orc.SET_STABLE, Orc.SET_VOLATILE, Orc.SET_STABLE_IF_RESIDENT, Orc.GET_STATE]
 
 
@@ -105,6 +110,8 @@ async def _carry(shell: HostShell, session: GuestSession, messages: Sequence[byt
 
 
 def _scrape(address: Address) -> None:
+    from urllib.request import urlopen
+
     with urlopen(f"http://{address}/metrics") as answer:
         assert answer.read()
 
@@ -115,38 +122,119 @@ async def _host_side(side: str, count: int) -> None:
     host = Host(HostConfig(frame_count=2 * PAGES, slot_count=4 * PAGES), _NoChoices())
     shell = HostShell(host, device, Sessions(1))
     session = shell.open_guest(GuestSpec("web", page_count=PAGES, vcpu_count=VCPUS))
-    messages = _messages(count)
+    messages = _messages(2 * count)
     server = None
     if side in ("metrics", "scraped"):
         server = MetricsServer(Address(host="127.0.0.1"), HostMetrics(shell).collect)
         server.start()
     if side == "watched":
         shell.watchers.add(Watcher(EventFilter()))
-    gc.collect()
-    gc.disable()
-    for first in range(0, len(messages), SCRAPE_EVERY // VCPUS):
-        await _carry(shell, session, messages[first : first + SCRAPE_EVERY // VCPUS])
-        if side == "scraped" and server is not None:
-            await asyncio.to_thread(_scrape, server.address)
+
+    async def once() -> None:
+        for _ in range(max(1, count // SCRAPE_EVERY)):
+            part = min(len(messages), SCRAPE_EVERY // VCPUS, count // VCPUS)
+            await _carry(shell, session, messages[:part])
+            del messages[:part]
+            if side == "scraped" and server is not None:
+                await asyncio.to_thread(_scrape, server.address)
+
+    await _twice(once)
     if server is not None:
         await server.stop()
+
+
+async def _twice(once: Callable[[], Awaitable[None]]) -> None:
+    """The second time counts."""
+    gc.collect()
+    gc.disable()
+    await once()
+    os.getloadavg()
+    await once()
+    os.getloadavg()
+
+
+class _Stream:
+    """A stream of Execute, or of faults, to a host that answers at once."""
+
+    def __init__(self) -> None:
+        self._answers: asyncio.Queue[pb.ExecuteResponse] = asyncio.Queue()
+
+    async def write(self, message: pb.ExecuteRequest) -> None:
+        """Answer every command."""
+        outcomes = [(one.vcpu, one.number, _OUTCOME) for one in message.commands]
+        for answer in codec.messages_from_outcomes(outcomes):
+            self._answers.put_nowait(answer)
+
+    async def initial_metadata(self) -> None:
+        """The stream stands."""
+
+    def done(self) -> bool:
+        """Never."""
+        return False
+
+    def cancel(self) -> None:
+        """It is garbage."""
+
+    def __aiter__(self) -> _Stream:
+        return self
+
+    async def __anext__(self) -> pb.ExecuteResponse:
+        return await self._answers.get()
+
+
+class _Stub:
+    """The host's methods."""
+
+    def Execute(self) -> _Stream:
+        """Commands."""
+        return _Stream()
+
+    def SubscribeFaults(self, _request: pb.SubscribeFaultsRequest) -> _Stream:
+        """No fault ever comes."""
+        return _Stream()
+
+
+async def _link_side(count: int) -> None:
+    """Eight vCPUs whose commands go through the guest's link."""
+    link = RpcLink(_Stub(), pb.Session(), VCPUS, lambda _fault: None)
+    running = asyncio.create_task(link.run())
+
+    async def vcpu(number: int) -> None:
+        for pfn in range(count // VCPUS):
+            await link.call(number, Essa(Orc.GET_STATE, pfn % PAGES))
+
+    async def once() -> None:
+        await asyncio.gather(*(vcpu(number) for number in range(VCPUS)))
+
+    await _twice(once)
+    running.cancel()
+    await asyncio.wait([running])
 
 
 async def _points(count: int) -> None:
     """Schedule points of a guest that nobody records, perturbs or gates."""
     schedule, vcpu = LoopSchedule(), _Vcpu()
-    gc.disable()
-    for _ in range(count):
-        await schedule.point(vcpu, "bench.point", ())
+
+    async def once() -> None:
+        for _ in range(count):
+            await schedule.point(vcpu, "bench.point", ())
+
+    await _twice(once)
 
 
-SIDES: Final = ("plain", "metrics", "scraped", "watched", "points")
+HOST_SIDES: Final = ("plain", "metrics", "scraped", "watched")
+SIDES: Final = (*HOST_SIDES, "link", "points")
 
 
 async def execute(side: str, count: int) -> None:
     """One of SIDES, with so many commands, or points."""
     assert side in SIDES
-    await (_points(count) if side == "points" else _host_side(side, count))
+    if side == "link":
+        await _link_side(count)
+    elif side == "points":
+        await _points(count)
+    else:
+        await _host_side(side, count)
 
 
 if __name__ == "__main__":

@@ -1,34 +1,43 @@
-"""`python -m bench.cluster.instructions [--json]`: instructions per 10,000 commands, by callgrind.
+"""`python -m bench.cluster.instructions [--before DIRECTORY] [--json]`: by callgrind.
 
-With and without metrics, scraped, and watched; and per 10,000 schedule points of a guest without
-a gate. Each figure is the difference of two runs, of which one does 10,000 more, so that what
-starting costs falls out. Needs valgrind; takes some minutes.
+Instructions per 10,000 commands in the host, without metrics, with, scraped, and watched; of as
+many in a guest's link, and of its schedule points. With --before another checkout is counted
+too, which is how the price of a change is found. Needs valgrind; takes some minutes.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 from typing import Any, Final
 
 from rich.console import Console
 from rich.table import Table
 
-from bench.cluster.instructed import SIDES
+from bench.cluster.instructed import HOST_SIDES, SIDES
 from bench.progress import shown
 
+ROOT: Final = Path(__file__).parents[2]
+INSTRUCTED: Final = Path(__file__).with_name("instructed.py")
+MARK: Final = "getloadavg"
 UNIT: Final = 10_000
+BEFORE_SIDES: Final = ("plain", "link", "points")
 AIM_PERCENT: Final = 3.0
-_COLLECTED: Final = re.compile(r"Collected : (\d+)")
+_TOTALS: Final = re.compile(r"^(?:totals|summary): (\d+)", re.MULTILINE)
 _MEANINGS: Final = {
     "plain": "no metrics, nobody watches",
     "metrics": "--metrics, nobody scrapes",
     "scraped": "a scrape for each 10,000 commands",
     "watched": "one watcher",
+    "link": "commands through a guest's link",
+    "points": "schedule points of a guest",
 }
 
 
@@ -36,50 +45,71 @@ class CallgrindError(Exception):
     """A run failed; one line."""
 
 
-def count(side: str, number: int) -> int:
-    """Instructions of a whole process that does so many. Raises CallgrindError."""
-    command = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"]
-    command += [sys.executable, "-m", "bench.cluster.instructed", side, str(number)]
-    # Hashes, and with them the order of dictionaries' probes, must not differ between runs.
-    environment = {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
-    ran = subprocess.run(
-        ["env", *(f"{k}={v}" for k, v in environment.items()), *command],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    found = _COLLECTED.search(ran.stderr)
-    if ran.returncode or found is None:
-        last = (ran.stderr.strip().splitlines() or ["no output"])[-1]
-        raise CallgrindError(f"{side} under valgrind ended with code {ran.returncode}: {last}")
-    return int(found[1])
+def count(side: str, number: int, root: Path = ROOT) -> int:
+    """Instructions of so many, in the checkout at `root`. Raises CallgrindError."""
+    with tempfile.TemporaryDirectory(prefix="essa-bench-") as name:
+        parts = Path(name) / "parts"
+        command = ["valgrind", "--tool=callgrind", f"--dump-before={MARK}"]
+        command += [f"--callgrind-out-file={parts}", sys.executable, str(INSTRUCTED)]
+        environment = {
+            **os.environ,
+            "PYTHONPATH": str(root),
+            "PYTHONHASHSEED": "0",  # the same probes of dictionaries every time
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "NO_PROXY": "*",
+        }
+        ran = subprocess.run(
+            [*command, side, str(number)],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=environment,
+        )
+        second = parts.with_suffix(".2")  # from the first mark to the second
+        if ran.returncode or not second.exists():
+            last = (ran.stderr.strip().splitlines() or ["no output"])[-1]
+            text = f"{side} under valgrind ended with code {ran.returncode}: {last}"
+            raise CallgrindError(text)
+        found = _TOTALS.search(second.read_text())
+        assert found is not None
+        return int(found[1])
 
 
-def as_json(figures: dict[str, int]) -> dict[str, Any]:
+def as_json(figures: dict[str, int], before: dict[str, int]) -> dict[str, Any]:
     """Plain data."""
     return {
         "per": UNIT,
         "instructions": figures,
-        "percent_over_plain": {side: _percent(figures, side) for side in _MEANINGS},
+        "percent_over_plain": {
+            side: percent(figures[side], figures["plain"]) for side in HOST_SIDES
+        },
+        "before": before,
+        "percent_over_before": {
+            side: percent(figures[side], instructions) for side, instructions in before.items()
+        },
         "aim_percent": AIM_PERCENT,
     }
 
 
-def _percent(figures: dict[str, int], side: str) -> float:
-    return round((figures[side] / figures["plain"] - 1) * 100, 2)
+def percent(now: int, then: int) -> float:
+    """How many more, in percent."""
+    return round((now / then - 1) * 100, 2)
 
 
-def table(figures: dict[str, int]) -> Table:
+def table(figures: dict[str, int], before: dict[str, int]) -> Table:
     """The same for people."""
-    view = Table(title=f"instructions per {UNIT:,} commands", title_justify="left")
+    view = Table(title=f"instructions per {UNIT:,}", title_justify="left")
     view.add_column("side")
-    for name in ("instructions", "over plain", f"aim {AIM_PERCENT:g} %"):
+    for name in ("instructions", "over plain", "over before"):
         view.add_column(name, justify="right")
-    for side, meaning in _MEANINGS.items():
-        percent = _percent(figures, side)
-        aim = "" if side in ("plain", "watched") else "met" if percent <= AIM_PERCENT else "missed"
-        view.add_row(f"{side}: {meaning}", f"{figures[side]:,}", f"{percent:+.2f} %", aim)
-    view.caption = f"{UNIT:,} schedule points of a guest without a gate: {figures['points']:,}"
+    for side, instructions in figures.items():
+        over = then = ""
+        if side in HOST_SIDES:
+            over = f"{percent(instructions, figures['plain']):+.2f} %"
+        if side in before:
+            then = f"{percent(instructions, before[side]):+.2f} %"
+        view.add_row(f"{side}: {_MEANINGS[side]}", f"{instructions:,}", over, then)
+    view.caption = f"aim: at most {AIM_PERCENT:g} % over, for metrics and for a gate that is idle"
     return view
 
 
@@ -88,26 +118,33 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m bench.cluster.instructions", description=__doc__
     )
+    parser.add_argument("--before", type=Path, metavar="DIRECTORY", help="another checkout, set up")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     given = parser.parse_args(arguments)
     if shutil.which("valgrind") is None:
         print("bench.cluster.instructions: valgrind is not installed", file=sys.stderr)
         return 2
+    if given.before is not None and not (given.before / "host_daemon").is_dir():
+        print(f"bench.cluster.instructions: {given.before} is no checkout", file=sys.stderr)
+        return 2
+    before: dict[str, int] = {}
     figures: dict[str, int] = {}
+    steps = len(SIDES) + (len(BEFORE_SIDES) if given.before else 0)
     try:
-        with shown(2 * len(SIDES), 10) as begins:
+        with shown(steps, 16) as begins:
             for side in SIDES:
                 begins(side)
-                fewer = count(side, UNIT)
-                begins(side)
-                figures[side] = count(side, 2 * UNIT) - fewer
+                figures[side] = count(side, UNIT)
+            for side in BEFORE_SIDES if given.before else ():
+                begins(f"{side} before")
+                before[side] = count(side, UNIT, given.before.absolute())
     except CallgrindError as error:
         print(f"bench.cluster.instructions: {error}", file=sys.stderr)
         return 1
     if given.json:
-        print(json.dumps(as_json(figures), indent=2))
+        print(json.dumps(as_json(figures, before), indent=2))
     else:
-        Console(width=max(Console().width, 100)).print(table(figures))
+        Console(width=max(Console().width, 100)).print(table(figures, before))
     return 0
 
 

@@ -7,6 +7,7 @@ import gc
 import json
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import structlog
@@ -87,8 +88,23 @@ def test_without_valgrind_it_is_one_line(
     assert capsys.readouterr().err == ("bench.cluster.instructions: valgrind is not installed\n")
 
 
-def test_percentages_are_over_the_plain_side() -> None:
-    figures = {"plain": 1000, "metrics": 1010, "scraped": 1030, "watched": 1200, "points": 7}
-    told = instructions.as_json(figures)
-    assert told["percent_over_plain"]["scraped"] == 3.0
-    assert instructions.table(figures).row_count == 4
+def test_a_directory_without_a_checkout_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(shutil, "which", lambda _: "valgrind")
+    assert instructions.main(["--before", str(tmp_path)]) == 2
+    assert "is no checkout" in capsys.readouterr().err
+
+
+def test_percentages_are_over_the_plain_side_and_over_before() -> None:
+    numbers = (1000, 1010, 1030, 1200, 206, 7)
+    figures = dict(zip(SIDES, numbers, strict=True))
+    told = instructions.as_json(figures, {"link": 200})
+    assert told["percent_over_plain"] == {
+        "plain": 0.0,
+        "metrics": 1.0,
+        "scraped": 3.0,
+        "watched": 20.0,
+    }
+    assert told["percent_over_before"] == {"link": 3.0}
+    assert instructions.table(figures, {"link": 200}).row_count == len(SIDES)
