@@ -199,6 +199,10 @@ class LinkedGuest(ABC):
         """
         return self.host_end.receive(issuer, number)
 
+    def copy_comes_in(self, issuer: int, number: int, command: Command) -> Reception | Outcome:
+        """The same of a second copy, whose answer gets lost whatever it is."""
+        return self.host_end.receive(issuer, number)
+
     def answered_again(self, issuer: int, number: int, outcome: Outcome) -> None:
         """The host's end knows the outcome of a command that has come before."""
         if self.wire is not None:

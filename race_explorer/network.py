@@ -87,7 +87,7 @@ class RepeatingWorld(SimWorld):
         A second answer gets lost; the guest's end would not take it for anything.
         """
         try:
-            reception = self.comes_in(issuer, number, command)
+            reception = self.copy_comes_in(issuer, number, command)
         except SequenceError:
             self.mark("an old number is refused")
             return

@@ -87,7 +87,7 @@ class GatedShell(HostShell):
         self.violations: list[str] = []
         self._link_guards = link_guards
         self._parked = parked
-        self._held: dict[tuple[int, int], Command] = {}
+        self._came: dict[tuple[int, int], Command] = {}
         self._changed = asyncio.Event()
         self._gated_device = device
         super().__init__(host, device, sessions, runner=WaitingRunner)
@@ -114,9 +114,8 @@ class GatedShell(HostShell):
         self.traffic.commands_received += len(batch)
         ready: list[Answered] = []
         try:
-            if self.holding:
-                self._held.update(((vcpu, number), command) for vcpu, number, command in batch)
-            else:
+            self._came.update(((vcpu, number), command) for vcpu, number, command in batch)
+            if not self.holding:
                 ready = super().execute(session, batch, sink)
                 answered = {vcpu for vcpu, _, _ in ready}
                 for vcpu, number, _ in batch:
@@ -215,11 +214,14 @@ class GatedShell(HostShell):
         for session in self.sessions:
             self._try(self.host.begin_eviction, session.guest_id, pfn)
 
-    def comes_in(self, issuer: int, number: int) -> pb.HostReception:
-        """A command that is held comes to the host's end; what that makes of it."""
+    def comes_in(self, issuer: int, number: int, *, copy: bool) -> pb.HostReception:
+        """A command that came before comes to the host's end; what that makes of it.
+
+        copy: a second one, whose answer gets lost.
+        """
         (session,) = self.sessions
-        sink = self._sink(session)
-        batch = [(issuer, number, self._held[issuer, number])]
+        sink = Nobody() if copy else self._sink(session)
+        batch = [(issuer, number, self._came[issuer, number])]
         try:
             ready = super().execute(session, batch, sink)
         except SequenceError:

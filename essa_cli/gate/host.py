@@ -94,7 +94,8 @@ class GatedHost:
             case "hold":
                 shell.holding = True
             case "comes_in":
-                shell.comes_in(order.comes_in.issuer, order.comes_in.number)
+                held = order.comes_in
+                shell.comes_in(held.issuer, held.number, copy=held.copy)
             case "break_connections":
                 await shell.break_connections(faults=order.break_connections.faults)
             case "restart":

@@ -264,9 +264,15 @@ class ClusterWorld(SimWorld):
         return sent
 
     def comes_in(self, issuer: int, number: int, command: Command) -> Reception | Outcome:
-        """A command comes to the host's end: one that is held, or a second copy over the link."""
-        if self.wire is not None:
-            held = pb.HeldCommand(issuer=issuer, number=number)
+        """A command that the host holds comes to its end."""
+        held = pb.HeldCommand(issuer=issuer, number=number)
+        state = self.order(pb.HostOrder(comes_in=held))
+        return _received(state.reception, issuer, number)
+
+    def copy_comes_in(self, issuer: int, number: int, command: Command) -> Reception | Outcome:
+        """A second copy comes, by a stream of its own; while commands are held, of one of them."""
+        if self._holds:
+            held = pb.HeldCommand(issuer=issuer, number=number, copy=True)
             state = self.order(pb.HostOrder(comes_in=held))
         else:
             self._open_session.second_copy(issuer, number, command)

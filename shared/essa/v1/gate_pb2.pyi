@@ -200,12 +200,14 @@ class HoldCommands(_message.Message):
     def __init__(self) -> None: ...
 
 class HeldCommand(_message.Message):
-    __slots__ = ("issuer", "number")
+    __slots__ = ("issuer", "number", "copy")
     ISSUER_FIELD_NUMBER: _ClassVar[int]
     NUMBER_FIELD_NUMBER: _ClassVar[int]
+    COPY_FIELD_NUMBER: _ClassVar[int]
     issuer: int
     number: int
-    def __init__(self, issuer: _Optional[int] = ..., number: _Optional[int] = ...) -> None: ...
+    copy: bool
+    def __init__(self, issuer: _Optional[int] = ..., number: _Optional[int] = ..., copy: bool = ...) -> None: ...
 
 class BreakConnections(_message.Message):
     __slots__ = ("faults",)
