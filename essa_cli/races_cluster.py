@@ -1,19 +1,21 @@
 """`essa races replay --cluster`: replay files on a real host and a real guest.
 
 Rules:
-- Each file is run in the explorer first; the run on the cluster is held against that, step by step.
+- Each file is run in the explorer first, which must do what the file says it did; the run on the
+  cluster is held against that, step by step.
 - What could not be enforced is inconclusive: neither "holds" nor "violated" is said of it.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from essa_cli.gate.processes import Cluster
 from essa_cli.gate.race import INCONCLUSIVE, Enforced
-from race_explorer.recording import Recording
+from race_explorer.replays.policies import Outcome
 from race_explorer.replays.replay import Replay
 from shared.rpc.channel import Address
 
@@ -21,8 +23,8 @@ TIMEOUT_SECONDS: Final = 10.0
 DIFFERS: Final = 1
 UNKNOWN: Final = 3
 
-Explored = Callable[[str], tuple[Replay, Recording]]
-"""A file as a replay, and the run that the explorer makes of it."""
+Explored = Callable[[str], tuple[Replay, Outcome]]
+"""A file as a replay, and what the explorer makes of it."""
 
 
 def replay_on_cluster(
@@ -38,8 +40,11 @@ def replay_on_cluster(
     rows: list[dict[str, Any]] = []
     found: list[Enforced] = []
     with Cluster(timeout_seconds, listen) as cluster:
-        for name, replay, recording in runs:
-            enforced = cluster.enforce(replay, recording)
+        for name, replay, outcome in runs:
+            enforced = cluster.enforce(replay, outcome.recording)
+            if outcome.divergence is not None and not enforced.difference:
+                text = f"the file says otherwise: {outcome.divergence.describe()}"
+                enforced = dataclasses.replace(enforced, difference=text)
             found.append(enforced)
             rows.append(_row(name, enforced))
             if not as_json:
@@ -69,7 +74,7 @@ def _line(name: str, enforced: Enforced) -> str:
     if enforced.verdict == INCONCLUSIVE:
         return f"{INCONCLUSIVE}: {name}: {enforced.reason}"
     steps = f"{len(enforced.steps)} steps"
-    how = f"{steps} as in the explorer" if enforced.agrees else "NOT AS IN THE EXPLORER"
+    how = f"{steps} as in the explorer" if enforced.agrees else "NOT AS IT SHOULD BE"
     end = f": {enforced.violation}" if enforced.violation else ""
     text = f"{enforced.verdict} on the cluster, {how}: {name}{end}"
     return text if enforced.agrees else f"{text}\n{enforced.difference}"

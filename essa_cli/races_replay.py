@@ -23,7 +23,7 @@ from essa_cli.races_told import EXPORTS, show, told, write
 from race_explorer.case import Case
 from race_explorer.recording import Recording
 from race_explorer.replays.library import replay_for
-from race_explorer.replays.policies import Divergence, Policy, rerun
+from race_explorer.replays.policies import Divergence, Outcome, Policy, rerun
 from race_explorer.replays.replay import Replay
 from race_explorer.replays.text import dumps, load
 from race_explorer.replays.token import PREFIX, decode, follow
@@ -133,12 +133,12 @@ def again(name: str, policy: Policy) -> tuple[Case, Recording, Divergence | None
     return saved.case, outcome.recording, outcome.divergence, outcome.reproduced
 
 
-def _explored(name: str) -> tuple[Replay, Recording]:
-    """A file, and the run that the explorer makes of it. Raises CliError."""
+def _explored(name: str) -> tuple[Replay, Outcome]:
+    """A file, and what the explorer makes of it. Raises CliError."""
     if name.upper().startswith(PREFIX):
         raise CliError("--cluster takes files; save a token's run as one first")
     saved = _loaded(Path(name))
-    return saved, _tried(name, lambda: rerun(saved, Policy.STRICT)).recording
+    return saved, _tried(name, lambda: rerun(saved, Policy.STRICT))
 
 
 def shrink(

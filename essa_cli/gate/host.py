@@ -170,8 +170,9 @@ class GatedHost:
 
     # What is said.
 
-    def _parked(self, issuer: int, number: int) -> None:
-        self._seat.say(pb.AttendRequest(parked=pb.Parked(issuer=issuer, number=number)))
+    def _parked(self, issuer: int, number: int, assertion: str) -> None:
+        parked = pb.Parked(issuer=issuer, number=number, assertion=assertion)
+        self._seat.say(pb.AttendRequest(parked=parked))
 
     def _report(self) -> None:
         report = pb.Report(failure=self._bug)

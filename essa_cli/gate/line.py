@@ -38,11 +38,11 @@ class GateFailedError(Exception):
 
 
 class Line:
-    """The loop and the seat. parked: commands that the host has said to wait."""
+    """The loop and the seat. parked: commands that the host has said to wait, and why for ever."""
 
     def __init__(self, gate: Address) -> None:
         self.timeout_seconds = 10.0
-        self.parked: set[tuple[int, int]] = set()
+        self.parked: dict[tuple[int, int], str] = {}
         self._loop = uvloop.new_event_loop()
         self._changed = asyncio.Event()
         self._heard: deque[pb.AttendResponse] = deque()
@@ -58,7 +58,7 @@ class Line:
     async def _read(self, seat: Seat) -> None:
         while message := await seat.hear():
             if message.WhichOneof("body") == "parked":
-                self.parked.add((message.parked.issuer, message.parked.number))
+                self.parked[message.parked.issuer, message.parked.number] = message.parked.assertion
             else:
                 self._heard.append(message)
             self._changed.set()
@@ -231,15 +231,18 @@ class GatedSession:
     def call(self, issuer: int, command: Command) -> Callable[[], Outcome | None]:
         """Send a command, and wait until it is answered, or known to be parked.
 
-        Returns what asks for its outcome.
+        Returns what asks for its outcome. Raises AssertionError with what the host's core says is
+        wrong with itself.
         """
         task = self._line.task(self.link.call(issuer, command))
         self._calls[issuer] = task
 
-        def parked() -> bool:
-            return (issuer, self.link.end.last_number(issuer)) in self._line.parked
+        def parked() -> str | None:
+            return self._line.parked.get((issuer, self.link.end.last_number(issuer)))
 
-        self.turn(lambda: task.done() or parked(), "an answer of the host")
+        self.turn(lambda: task.done() or parked() is not None, "an answer of the host")
+        if assertion := parked():
+            raise AssertionError(assertion)
 
         def outcome() -> Outcome | None:
             if not task.done():
@@ -284,7 +287,7 @@ class GatedSession:
         with, or None. Its answer gets lost."""
         task = self._line.task(self._copy(issuer, number, command))
         parked = (issuer, number)
-        self._line.parked.discard(parked)
+        self._line.parked.pop(parked, None)
         self.turn(lambda: task.done() or parked in self._line.parked, "an answer to a copy")
         return task.result() if task.done() else None
 

@@ -224,9 +224,11 @@ class Finish(_message.Message):
     def __init__(self) -> None: ...
 
 class Parked(_message.Message):
-    __slots__ = ("issuer", "number")
+    __slots__ = ("issuer", "number", "assertion")
     ISSUER_FIELD_NUMBER: _ClassVar[int]
     NUMBER_FIELD_NUMBER: _ClassVar[int]
+    ASSERTION_FIELD_NUMBER: _ClassVar[int]
     issuer: int
     number: int
-    def __init__(self, issuer: _Optional[int] = ..., number: _Optional[int] = ...) -> None: ...
+    assertion: str
+    def __init__(self, issuer: _Optional[int] = ..., number: _Optional[int] = ..., assertion: _Optional[str] = ...) -> None: ...
