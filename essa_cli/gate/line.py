@@ -161,6 +161,7 @@ class GatedSession:
     ) -> None:
         self._channel = connect(parse_address(address, "host"))
         stub: Any = essa_pb2_grpc.EssaServiceStub(self._channel)  # type: ignore[no-untyped-call]
+        await self._channel.channel_ready()
         opened = await call(stub, "OpenGuest", request)
         self._stub, self._session = stub, opened.session
         self.link = RpcLink(
@@ -190,10 +191,12 @@ class GatedSession:
     # Passage
 
     async def connecting(self, stream: str) -> None:
-        """Wait until the connection is wanted."""
+        """Wait until the connection is wanted, and the host is there."""
         self._at_the_door.add(stream)
         self._line.changed()
         await self._wanted[stream].wait()
+        # A try that fails on a busy machine would count what it sends twice.
+        await self._channel.channel_ready()
         self._at_the_door.discard(stream)
 
     def sending(self, batch: Sequence[tuple[int, int, Command]]) -> None:
