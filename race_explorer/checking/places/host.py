@@ -151,7 +151,7 @@ MACHINE: Final = Looks(
         "operation_count": Place(lambda _: FRAMES),
     },
     free={
-        FIXED: "config frames policy guests guest_count reserved closed",
+        FIXED: "config frames policy guests guest_count reserved closed watched",
         PASSING: "effects",
         POLICY: "reclaiming",
     },
