@@ -14,10 +14,11 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final, Protocol
 
 from guest_agent.kernel.content import DMA_DISK, TAG_SIZE, TAGS_PER_PAGE, tag
+from guest_agent.kernel.cpu import KernelBug
 from guest_agent.kernel.kernel import Kernel
 from guest_agent.kernel.ports import DiskRequest, DiskResult, Link
 from shared.arch import PAGE_SIZE
-from shared.commands import DONE, DeviceLoad, DeviceStore, LoadOutcome
+from shared.commands import DONE, DeviceLoad, DeviceStore, LoadOutcome, MachineCheck, Outcome
 
 Block = tuple[bytes, int]
 """A block's content: data and how often it repeats to make up 4 KiB."""
@@ -53,19 +54,30 @@ def block_of_bytes(raw: bytes | memoryview, disk: int, block: int) -> Block:
 
 
 async def transfer(link: Link, store: BlockStore, issuer: int, request: DiskRequest) -> DiskResult:
-    """Move the block. issuer: the device, from vcpu_count on. One command on the host."""
+    """Move the block. issuer: the device, from vcpu_count on. One command on the host.
+
+    Raises KernelBug for a machine check: the page's only copy is lost, and nobody can go on.
+    """
     if request.check is not None:
         request.check.begin()
     if request.write:
         outcome = await link.call(issuer, DeviceLoad(request.pfn, 0, PAGE_SIZE))
         if not isinstance(outcome, LoadOutcome):
+            _stop_if_damaged(outcome, request)
             return DiskResult(b"", 0, failed=True)
         if request.disk != DMA_DISK:
             await store.write(request.disk, request.block, (outcome.data, outcome.repeat))
         return DiskResult(outcome.data, outcome.repeat)
     data, repeat = request.content or await store.read(request.disk, request.block)
-    failed = await link.call(issuer, DeviceStore(request.pfn, 0, data, repeat)) != DONE
-    return DiskResult(data, repeat, failed=failed)
+    outcome = await link.call(issuer, DeviceStore(request.pfn, 0, data, repeat))
+    _stop_if_damaged(outcome, request)
+    return DiskResult(data, repeat, failed=outcome != DONE)
+
+
+def _stop_if_damaged(outcome: Outcome, request: DiskRequest) -> None:
+    if isinstance(outcome, MachineCheck):
+        verb = "write from" if request.write else "read into"
+        raise KernelBug(f"machine check: disk {verb} pfn {request.pfn}, which is damaged")
 
 
 def complete(kernel: Kernel, request: DiskRequest, result: DiskResult) -> None:

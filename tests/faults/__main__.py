@@ -17,23 +17,24 @@ from pathlib import Path
 import structlog
 import uvloop
 
-from tests.faults.mixtures import run_alone
+from tests.faults.mixtures import Outcome, run_alone
 
 
-def _run(seed: int, operations: int, seconds: float) -> tuple[str, bool, Counter[str]]:
-    async def body() -> tuple[str, bool, Counter[str]]:
+def _run(seed: int, operations: int, seconds: float) -> tuple[str, Outcome | None]:
+    """What to print, and the outcome; None if the mixture came to no end."""
+
+    async def body() -> Outcome:
         with tempfile.TemporaryDirectory() as folder:
             async with asyncio.timeout(seconds):
-                rules, errors, violations = await run_alone(Path(folder), seed, operations)
-        struck = Counter({str(rule.spec.kind): rule.struck for rule in rules})
-        told = " ".join(f"{kind}:{count}" for kind, count in sorted(struck.items()))
-        text = f"integrity errors {errors}, violations {violations}; {told}"
-        return text, not (errors or violations), struck
+                return await run_alone(Path(folder), seed, operations)
 
     try:
-        return uvloop.run(body())
+        outcome = uvloop.run(body())
     except Exception as error:  # whatever it is, the mixture that did it is named
-        return f"{type(error).__name__}: {error}", False, Counter()
+        return f"{type(error).__name__}: {error}", None
+    strikes = " ".join(f"{kind}:{count}" for kind, count in sorted(outcome.struck.items()))
+    found = f"integrity errors {outcome.integrity_errors}, violations {outcome.violations}"
+    return f"{found}; {outcome.told}; {strikes}", outcome
 
 
 def main() -> int:
@@ -49,8 +50,10 @@ def main() -> int:
     total: Counter[str] = Counter()
     begun = time.monotonic()
     for seed in range(options.seed, options.seed + options.mixtures):
-        text, good, struck = _run(seed, options.operations, options.timeout)
-        total += struck
+        text, outcome = _run(seed, options.operations, options.timeout)
+        good = outcome is not None and outcome.is_clean
+        if outcome is not None:
+            total += Counter(outcome.struck) + Counter({"reboots": outcome.reboots})
         if not good:
             bad.append(seed)
         print(f"{seed}: {'ok' if good else 'BAD'}: {text}", flush=True)

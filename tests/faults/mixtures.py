@@ -5,16 +5,19 @@ Faults that are real losses (a damaged or unreadable slot) have tests of their o
 
 from __future__ import annotations
 
+import asyncio
+from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-from host_daemon.faults.rule import Rule
 from shared.faults import FaultSpec, Kind, parse_fault
 from tests.faults.cluster import Cluster, cluster, verdict
 
 FAULTS_MIN, FAULTS_MAX = 3, 7
-STEADY = ("evict", {"rate": 2000, "count": 0})
-"""There in every mixture: without evictions nothing is at stake."""
+EVICTIONS_A_SECOND, IN_TRACES = 2000, 200
+"""There in every mixture: without evictions nothing is at stake. A request of a trace is many
+pages long and done only when all of them were there, so more than this is no fault but the end."""
 
 
 def _strikes(random: Random, odds: float) -> dict[str, object]:
@@ -88,27 +91,64 @@ KINDS = (
 )
 
 
-def draw(seed: int) -> list[FaultSpec]:
+def draw(seed: int, evictions: int = EVICTIONS_A_SECOND) -> list[FaultSpec]:
     """The faults of one mixture, of different kinds: the same for the same seed."""
     random = Random(seed)
     kinds = random.sample(KINDS, random.randint(FAULTS_MIN, FAULTS_MAX))
-    steady, fields = STEADY
     return [
-        parse_fault(Kind(steady), {**fields, "seed": seed % (1 << 32)}),
+        parse_fault(Kind.EVICT, {"rate": evictions, "count": 0, "seed": seed % (1 << 32)}),
         *(parse_fault(kind, _fields(random, kind)) for kind in kinds),
     ]
 
 
-async def run_mixture(world: Cluster, seed: int, operations: int) -> tuple[list[Rule], int, int]:
-    """One mixture; the rules with their counters, integrity errors, violations."""
-    rules = [world.add(spec) for spec in draw(seed)]
-    reports = await world.run(seed, operations)
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One mixture: what guests found, how often each fault struck, what happened to the host."""
+
+    integrity_errors: int
+    violations: int
+    struck: dict[str, int]
+    reboots: int
+    told: str
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether nobody found anything."""
+        return not (self.integrity_errors or self.violations)
+
+
+TRACES = (None, None, "sqlite", "search")
+"""What guests do: twice as often the mixed workload as a trace."""
+ENDS = ((), (), (False,), (True,), (False, True))
+"""How often the host is restarted in the middle of it; True: its power fails."""
+BEFORE_AN_END_SECONDS = 0.8
+
+
+async def run_mixture(world: Cluster, seed: int, operations: int) -> Outcome:
+    """One mixture over the workload, and with the ends of the host, that its seed draws."""
+    random = Random(f"ends {seed}")
+    trace, ends = random.choice(TRACES), random.choice(ENDS)
+    evictions = IN_TRACES if trace else EVICTIONS_A_SECOND
+    rules = [world.add(spec) for spec in draw(seed, evictions)]
+    running = asyncio.ensure_future(world.run(seed, operations, trace))
+    struck: Counter[str] = Counter()
+    for power_fails in ends:
+        await asyncio.wait([running], timeout=BEFORE_AN_END_SECONDS)
+        if not running.done():
+            struck.update({str(rule.spec.kind): rule.struck for rule in rules})
+            await world.restart(power_fails=power_fails)
+            rules = world.shell.book.active()
+    reports = await running
+    struck.update({str(rule.spec.kind): rule.struck for rule in rules})
     world.injector.stop(None)
     integrity_errors, violations = verdict(reports)
-    return rules, integrity_errors, violations
+    how = {False: "restart", True: "power failure"}
+    told = ", ".join([trace or "mixed", *(how[power_fails] for power_fails in ends)])
+    reboots = sum(report.reboots for report in reports)
+    return Outcome(integrity_errors, violations, dict(struck), reboots, told)
 
 
-async def run_alone(directory: Path, seed: int, operations: int) -> tuple[list[Rule], int, int]:
+async def run_alone(directory: Path, seed: int, operations: int) -> Outcome:
     """One mixture on a host of its own."""
     async with cluster(directory, seed) as world:
         return await run_mixture(world, seed, operations)

@@ -14,6 +14,7 @@ import pytest
 from guest_agent.disk import BlockFile, DiskFileError, FileBlockStore, open_block_store
 from guest_agent.kernel.block import GuestDisk
 from guest_agent.kernel.content import TAGS_PER_PAGE, tag
+from guest_agent.kernel.cpu import KernelBug
 from guest_agent.kernel.ports import DiskRequest, DiskResult, Vcpu
 from race_explorer.store import MemoryStore
 from shared.arch import PAGE_SIZE
@@ -273,18 +274,32 @@ def test_a_write_is_complete_only_when_the_block_is_on_the_disk() -> None:
     with_rig(body)
 
 
-@pytest.mark.parametrize("outcome", [IoError(), MachineCheck()])
 @pytest.mark.parametrize("write", [False, True])
-def test_a_transfer_the_host_refuses_fails_and_leaves_the_disk_alone(
-    outcome: Outcome, write: bool
-) -> None:
+def test_a_transfer_the_host_refuses_fails_and_leaves_the_disk_alone(write: bool) -> None:
     async def body(rig: Rig) -> None:
         rig.submit(3, write=write)
         await rig.settle()
-        rig.host.answer(next(iter(rig.host.outstanding)), outcome)
+        rig.host.answer(next(iter(rig.host.outstanding)), IoError())
         await rig.settle()
         ((block, result),) = rig.results
         assert (block, result.failed) == (3, True)
+        assert await rig.store.read(1, 3) == content(3, 0)
+
+    with_rig(body)
+
+
+@pytest.mark.parametrize("write", [False, True])
+def test_a_damaged_page_stops_the_guest_and_leaves_the_disk_alone(write: bool) -> None:
+    """Its only copy is lost; the transfer's task, and with it the guest's group, says so."""
+
+    async def body(rig: Rig) -> None:
+        rig.submit(3, write=write)
+        await rig.settle()
+        rig.host.answer(next(iter(rig.host.outstanding)), MachineCheck())
+        (serving,) = asyncio.all_tasks() - {asyncio.current_task()}
+        with pytest.raises(KernelBug, match=r"machine check: disk .* pfn 103, which is damaged"):
+            await serving
+        assert rig.results == []
         assert await rig.store.read(1, 3) == content(3, 0)
 
     with_rig(body)
