@@ -98,6 +98,7 @@ def test_the_tour_runs_as_printed(tmp_path: Path) -> None:
         "the lost write, run and replayed"
     )
     assert re.search(r"^reproduced: ", output, re.MULTILINE), output
+    assert re.search(r"^reproduced: run: ", output, re.MULTILINE), "and the recorded run"
     assert re.search(r"^holds", output, re.MULTILINE), "and with all guards there is none"
 
 
