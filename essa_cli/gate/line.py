@@ -149,6 +149,7 @@ class GatedSession:
         self.kept_faults: list[DiscardFault] = []
         self._line = line
         self._calls: dict[int, asyncio.Task[Outcome]] = {}
+        self._answered: set[int] = set()
         self._wanted = {COMMANDS: asyncio.Event(), FAULTS: asyncio.Event()}
         self._at_the_door: set[str] = set()
         for wanted in self._wanted.values():
@@ -211,6 +212,7 @@ class GatedSession:
         self.outcomes += 1
         self._line.changed()
         if issuer in self._calls:
+            self._answered.add(issuer)
             return True
         self.kept_outcomes.append((issuer, number, outcome))
         return False
@@ -231,17 +233,26 @@ class GatedSession:
             failure = self._run.exception()
             raise GateFailedError(f"the link has ended: {failure!r}") from failure
 
+    def has_received(self, traffic: pb.Traffic) -> bool:
+        """Whether all that the host has sent was received, and who waits for it knows."""
+        return (
+            self.outcomes >= traffic.outcomes_sent
+            and self.faults >= traffic.faults_sent
+            and all(self._calls[issuer].done() for issuer in self._answered)
+        )
+
     def call(self, issuer: int, command: Command) -> Callable[[], Outcome | None]:
         """Send a command, and wait until it is answered, or known to be parked.
 
         Returns what asks for its outcome. Raises AssertionError with what the host's core says is
         wrong with itself.
         """
+        sent = issuer, self.link.end.last_number(issuer) + 1
         task = self._line.task(self.link.call(issuer, command))
         self._calls[issuer] = task
 
         def parked() -> str | None:
-            return self._line.parked.get((issuer, self.link.end.last_number(issuer)))
+            return self._line.parked.get(sent)
 
         self.turn(lambda: task.done() or parked() is not None, "an answer of the host")
         if assertion := parked():
@@ -251,6 +262,7 @@ class GatedSession:
             if not task.done():
                 return None
             self._calls.pop(issuer, None)
+            self._answered.discard(issuer)
             return task.result()
 
         return outcome

@@ -173,14 +173,7 @@ class ClusterWorld(SimWorld):
         ]
         session = self._session
         if session is not None:
-            traffic = state.traffic
-            session.turn(
-                lambda: (
-                    session.outcomes >= traffic.outcomes_sent
-                    and session.faults >= traffic.faults_sent
-                ),
-                "what the host has sent",
-            )
+            session.turn(lambda: session.has_received(state.traffic), "what the host has sent")
         self.pump()
 
     def host_state(self) -> pb.HostState:

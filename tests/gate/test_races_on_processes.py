@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from random import Random
 
@@ -32,6 +32,9 @@ FILES = sorted((Path(__file__).parents[1] / "replays").glob("*.essa-replay"))
 PATIENT_SECONDS = 60.0
 SOON_SECONDS = 1.0
 TRIES = 400
+
+Steps = Sequence[tuple[str, str]]
+"""Actor and label."""
 
 FAILING_IN = {
     FaultKind.REQUEST_LOST: "dirty-bit-in-transit",
@@ -76,19 +79,40 @@ def test_every_replay_is_the_same_on_processes(cluster: Cluster, file: Path) -> 
 @pytest.mark.parametrize("kind", FaultKind)
 def test_every_fault_is_the_same_on_processes(cluster: Cluster, kind: FaultKind) -> None:
     case = Case(FAILING_IN[kind], faults=f"{kind}=1")
-    recording = record(case.build, _in_which_it_happens(case, kind).choices)
+    recording = record(case.build, _run_with(case, partial(_happens, kind)).choices)
     found = cluster.enforce(replay_of(case, recording, FoundBy("random", 1)), recording)
     assert found.agrees, found.difference or found.reason
     assert any(actor.startswith(f"fault.{kind}") for actor, _ in found.steps)
 
 
-def _in_which_it_happens(case: Case, kind: FaultKind) -> Run:
+def test_a_vcpu_that_was_parked_goes_on(cluster: Cluster) -> None:
+    """Its next command is answered at once, which must not be taken for parked too."""
+    case = Case("composed", workload="grace=each; evict=2; start=load.0 load.0; fsync read | read")
+    recording = record(case.build, _run_with(case, _goes_on).choices)
+    found = cluster.enforce(replay_of(case, recording, FoundBy("random", 1)), recording)
+    assert found.agrees, found.difference or found.reason
+
+
+def _happens(kind: FaultKind, steps: Steps) -> bool:
+    return any(actor.startswith(f"fault.{kind}") for actor, _ in steps)
+
+
+def _goes_on(steps: Steps) -> bool:
+    return any(
+        label == "parked"
+        and any(who == actor and what.startswith("essa.") for who, what in steps[i:])
+        for i, (actor, label) in enumerate(steps)
+    )
+
+
+def _run_with(case: Case, wanted: Callable[[Steps], bool]) -> Run:
+    """A run at random whose steps are like that."""
     for seed in range(TRIES):
         drawn = Random(seed)
         found = run(case.build, lambda options, drawn=drawn: drawn.randrange(len(options)))  # type: ignore[misc]
-        if any(actor.startswith(f"fault.{kind}") for actor, _ in found.steps):
+        if wanted(found.steps):
             return found
-    raise AssertionError(f"{kind} never happens in {case.scenario}")
+    raise AssertionError(f"{wanted} never happens in {case.scenario}")
 
 
 def test_a_schedule_that_was_tampered_with_is_another_run(cluster: Cluster) -> None:
