@@ -31,6 +31,8 @@ def _run(seed: int, operations: int, seconds: float) -> tuple[str, Outcome | Non
     try:
         outcome = uvloop.run(body())
     except Exception as error:  # whatever it is, the mixture that did it is named
+        while isinstance(error, ExceptionGroup):
+            error = error.exceptions[0]
         return f"{type(error).__name__}: {error}", None
     strikes = " ".join(f"{kind}:{count}" for kind, count in sorted(outcome.struck.items()))
     found = f"integrity errors {outcome.integrity_errors}, violations {outcome.violations}"
