@@ -51,7 +51,10 @@ def attend(
     ] = None,
     insecure: Insecure = False,
 ) -> int:
-    """Take part in races that another process replays, until it is done."""
+    """Take part in races that another process replays, until it is done.
+
+    A gate on this machine that does not open within a minute is not waited for any longer.
+    """
     where = trusted(gate, "--gate", insecure=insecure)
     if role is Role.GUEST:
         return guest.attend(where)

@@ -20,6 +20,9 @@ class Seat:
     """One process at the gate. Made inside the loop's thread; `arrive` comes first."""
 
     def __init__(self, gate: Address) -> None:
+        # Whoever was started by the gate that it names must not outlive one that has been killed
+        # meanwhile; from elsewhere people may come before their gate, as long before as they like.
+        self._patience: float | None = ARRIVAL_SECONDS if gate.local else None
         self._channel = connect(gate)
         stub: Any = gate_pb2_grpc.GateServiceStub(self._channel)  # type: ignore[no-untyped-call]
         self._stream = stub.Attend(wait_for_ready=True)
@@ -36,10 +39,12 @@ class Seat:
         self._outbox.put_nowait(message)
 
     async def hear(self) -> pb.AttendResponse | None:
-        """The next message; None when the gate has closed."""
+        """The next message; None when the gate has closed, or a gate nearby has not opened."""
+        patience, self._patience = self._patience, None
         try:
-            message = await self._stream.read()
-        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            async with asyncio.timeout(patience):
+                message = await self._stream.read()
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError, TimeoutError):
             return None
         return message if isinstance(message, pb.AttendResponse) else None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import grpc
 import pytest
 
+from essa_cli.gate import seat
 from essa_cli.gate.race import GatedRace
 from essa_cli.gate.service import GUEST, HOST, Gate, GateError
 from race_explorer.case import Case
@@ -111,3 +113,16 @@ def test_who_goes_is_missed(gate: Gate) -> None:
     gate.timeout_seconds = SOON_SECONDS
     with pytest.raises(GateError, match="the guest has gone"):
         gate.ask_guest(pb.AttendResponse(finish=pb.Finish()))
+
+
+def test_a_gate_nearby_that_never_opens_is_not_waited_for_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(seat, "ARRIVAL_SECONDS", 0.1)
+
+    async def attend() -> object:
+        here = seat.Seat(Address(path=str(tmp_path / "nobody")))
+        here.arrive(pb.GATE_ROLE_GUEST)
+        return await asyncio.wait_for(here.hear(), 20)
+
+    assert asyncio.run(attend()) is None
