@@ -19,6 +19,8 @@ from shared.telemetry import logger
 
 _MODES: Final = {Mode.SEED: pb.MODE_SEED, Mode.KVM: pb.MODE_KVM}
 _RETRY_SECONDS: Final = 0.1
+_SHORT_SECONDS: Final = 1.0
+"""A host that is there within so long was not waited for."""
 _REMIND_SECONDS: Final = 10.0
 
 
@@ -37,7 +39,7 @@ async def open_session(stub: Any, config: GuestConfig) -> pb.OpenGuestResponse:
     )
     loop = asyncio.get_running_loop()
     deadline = loop.time() + config.wait_seconds
-    remind_at = loop.time()
+    remind_at = loop.time() + _SHORT_SECONDS
     while True:
         try:
             response: pb.OpenGuestResponse = await call(stub, "OpenGuest", request, config.host)
