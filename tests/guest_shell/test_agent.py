@@ -240,7 +240,7 @@ def test_a_host_that_never_comes_is_one_error_and_the_wait_is_told(tmp_path: Pat
     address = Address(path=str(tmp_path / "nobody"))
 
     async def body() -> None:
-        agent = GuestAgent(config(address, "alone", vcpu_count=1, wait_seconds=0.3), plan)
+        agent = GuestAgent(config(address, "alone", vcpu_count=1, wait_seconds=1.5), plan)
         with pytest.raises(HostUnreachableError, match="no answer from unix:"):
             await agent.run()
 
