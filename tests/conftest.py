@@ -11,5 +11,6 @@ import structlog
 @pytest.fixture(autouse=True)
 def _logging_of_its_own() -> Iterator[None]:
     """A command that ran in this process set logging up, on a stream that went with its test."""
+    structlog.contextvars.clear_contextvars()
     yield
     structlog.reset_defaults()

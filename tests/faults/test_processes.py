@@ -28,7 +28,7 @@ pytestmark = pytest.mark.process
 
 SECONDS_MAX = 180
 """A busy machine takes many times as long as an idle one."""
-OPERATIONS, FEW = 4000, 1500
+OPERATIONS, FEW = 4000, 2500
 VICTIM = """
 import sys, time
 from pathlib import Path
@@ -233,8 +233,8 @@ def test_a_guest_is_paused_terminated_and_started_again_on_its_disk(tmp_path: Pa
     with ended(tmp_path / "host.pid", tmp_path / "guest.pid"), started(tmp_path, FEW) as guests:
         until(guests.is_open, "no guest")
         guest = ("--pid-file", str(guests.guest_pid))
-        for words in (("pause", "--for", "0.2"), ("terminate",)):
-            done = essa_here("ctl", "inject", words[0], *guest, *words[1:])
+        for kind in ("pause", "terminate"):  # paused, it cannot be through before it is ended
+            done = essa_here("ctl", "inject", kind, *guest)
             assert done.returncode == 0, done.stderr
         guests.guest.communicate(timeout=SECONDS_MAX)
         assert not guests.is_open()
