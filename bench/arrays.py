@@ -139,7 +139,7 @@ class Arrays:
 
 
 def _array(orcs: NDArray[np.uint8], pfns: _Pfns) -> Command:
-    return EssaArray(orcs, pfns.astype("<u4"))
+    return EssaArray.of(orcs, pfns.astype("<u4"))
 
 
 def _check(

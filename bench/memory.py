@@ -106,7 +106,7 @@ async def _warm_up(guests: Any, operators: Any, frames: int) -> None:
         # Others than those that get the frames at the end: nothing is ever paged in here.
         await _page_out(stream, operators, "warm", list(range(frames, 2 * frames)))
         stable = np.full(frames, Orc.SET_STABLE, np.uint8)
-        await stream.run([EssaArray(stable, np.arange(frames, dtype="<u4"))], width=1)
+        await stream.run([EssaArray.of(stable, np.arange(frames, dtype="<u4"))], width=1)
         await stream.run((_store(pfn) for pfn in range(frames)), width=VCPUS)
     await guests.CloseGuest(pb.CloseGuestRequest(session=session))
 
@@ -121,7 +121,7 @@ async def _touch(stream: Stream, pages: int) -> None:
     for first in range(0, pages, ARRAY_LENGTH):
         count = min(ARRAY_LENGTH, pages - first)
         pfns = np.arange(first, first + count, dtype="<u4")
-        await stream.run([EssaArray(choices.choice(_ORCS, count), pfns)], width=1)
+        await stream.run([EssaArray.of(choices.choice(_ORCS, count), pfns)], width=1)
 
 
 async def _page_out(stream: Stream, operators: Any, name: str, pfns: list[int]) -> None:
@@ -129,7 +129,7 @@ async def _page_out(stream: Stream, operators: Any, name: str, pfns: list[int]) 
     for first in range(0, len(pfns), _PART):
         part = pfns[first : first + _PART]
         stable = np.full(len(part), Orc.SET_STABLE, np.uint8)
-        await stream.run([EssaArray(stable, np.array(part, dtype="<u4"))], width=1)
+        await stream.run([EssaArray.of(stable, np.array(part, dtype="<u4"))], width=1)
         await stream.run((_store(pfn) for pfn in part), width=VCPUS)
         ranges = [pb.PageRange(first_pfn=pfn, page_count=1) for pfn in part]
         await operators.EvictPages(pb.EvictPagesRequest(name=name, ranges=ranges))

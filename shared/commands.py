@@ -12,7 +12,7 @@ Rules:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from shared.arch import KEY_MASK, ORC_MAX, PAGE_SIZE, Orc
 from shared.errors import InvalidRequestError
 
 PFN_MAX: Final = 0xFFFF_FFFF
+PFN_BYTES: Final = 4
 ESSA_ARRAY_MAX: Final = 65_536
 """Elements of one array of ESSAs."""
 
@@ -57,23 +58,61 @@ class Essa:
 class EssaArray:
     """Many ESSAs as one command; elements run in order.
 
-    orcs: uint8 of shape (n,); pfns: uint32 of shape (n,); 1 <= n <= ESSA_ARRAY_MAX.
+    orc_bytes: one byte an element; pfn_bytes: four, little endian; 1 to ESSA_ARRAY_MAX
+    elements. As they come off the wire: whoever wants numbers looks through `orcs` and `pfns`.
     """
 
-    orcs: NDArray[np.uint8]
-    pfns: NDArray[np.uint32]
+    orc_bytes: bytes
+    pfn_bytes: bytes
     problem_state: bool = False
+
+    @classmethod
+    def of(
+        cls, orcs: NDArray[np.uint8], pfns: NDArray[np.integer], problem_state: bool = False
+    ) -> EssaArray:
+        """The array with these elements."""
+        orc_bytes = np.ascontiguousarray(orcs, np.uint8).tobytes()
+        return cls(orc_bytes, np.ascontiguousarray(pfns, "<u4").tobytes(), problem_state)
+
+    @property
+    def orcs(self) -> NDArray[np.uint8]:
+        """A view; cannot be written."""
+        return np.frombuffer(self.orc_bytes, np.uint8)
+
+    @property
+    def pfns(self) -> NDArray[np.uint32]:
+        """A view; cannot be written."""
+        return np.frombuffer(self.pfn_bytes, "<u4")
+
+    def element(self, index: int) -> tuple[int, int]:
+        """One element's orc and pfn."""
+        start = index * PFN_BYTES
+        pfn = int.from_bytes(self.pfn_bytes[start : start + PFN_BYTES], "little")
+        return self.orc_bytes[index], pfn
 
     def check(self) -> None:
         """Raise InvalidRequestError for unequal lengths, an orc over 15 or op 5."""
-        _bound("orcs", len(self.orcs), 1, ESSA_ARRAY_MAX)
-        _bound("pfns", len(self.pfns), len(self.orcs), len(self.orcs))
-        # What is left without the allowed ones: one look at bytes beats numpy's machinery.
-        if self.orcs.tobytes().translate(None, _ARRAY_ORCS):
-            _bound("orcs[]", int(self.orcs.max()), 0, ORC_MAX)
+        count = len(self.orc_bytes)
+        # Deleting all that is allowed leaves nothing: one look at bytes beats numpy's machinery.
+        if (
+            len(self.pfn_bytes) != count * PFN_BYTES
+            or not 1 <= count <= ESSA_ARRAY_MAX
+            or self.orc_bytes.translate(None, _ARRAY_ORCS)
+        ):
+            self._refuse()
+
+    def _refuse(self) -> NoReturn:
+        count, pfn_length = len(self.orc_bytes), len(self.pfn_bytes)
+        if pfn_length % PFN_BYTES:
             raise InvalidRequestError(
-                "orcs[] holds 5; an array never does", field="orcs[]", value=5
+                f"pfns holds {pfn_length} bytes; it must hold {PFN_BYTES} for each page",
+                field="pfns",
+                value=pfn_length,
             )
+        _bound("orcs", count, 1, ESSA_ARRAY_MAX)
+        _bound("pfns", pfn_length // PFN_BYTES, count, count)
+        _bound("orcs[]", max(self.orc_bytes), 0, ORC_MAX)
+        raise InvalidRequestError("orcs[] holds 5; an array never does", field="orcs[]", value=5)
 
 
 def _check_transfer(pfn: int, offset: int, length: int) -> None:

@@ -252,7 +252,7 @@ async def _host_states(kernel: Kernel, cpu: Cpu) -> bytes:
     parts = []
     for start in range(0, len(pfns), ESSA_ARRAY_MAX):
         chunk = pfns[start : start + ESSA_ARRAY_MAX]
-        outcome = await cpu.call(EssaArray(np.full(len(chunk), Orc.GET_STATE, np.uint8), chunk))
+        outcome = await cpu.call(EssaArray.of(np.full(len(chunk), Orc.GET_STATE, np.uint8), chunk))
         if not isinstance(outcome, EssaArrayOutcome):
             raise KernelBug(f"GET_STATE of every page ended in {outcome}")
         parts.append(outcome.states)

@@ -175,7 +175,7 @@ class Kernel:
         for start in range(0, len(pfns), ESSA_ARRAY_MAX):
             chunk = pfns[start : start + ESSA_ARRAY_MAX]
             orcs = np.full(len(chunk), Orc.SET_UNUSED, dtype=np.uint8)
-            outcome = await cpu.call(EssaArray(orcs, chunk))
+            outcome = await cpu.call(EssaArray.of(orcs, chunk))
             if not isinstance(outcome, EssaArrayOutcome):
                 raise KernelBug(f"setting free pages unused ended in {outcome}")
             self.statistics.essa[Orc.SET_UNUSED] += len(chunk)

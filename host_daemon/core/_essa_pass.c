@@ -4,8 +4,8 @@
  *
  * Rules:
  * - No transition stands here: the tables of tables.py come in as bytes.
- * - An element that needs more (flags, an exception, a list that is now full) ends the pass.
- *   What went before is done, it and what comes after are not.
+ * - An element that needs more (flags, an exception, a list that only release.py can drain and
+ *   that is full) ends the pass. What went before is done, it and what comes after are not.
  * - A block's states come first, then what hangs on some of them: most pages' places are of no
  *   interest, and not worth a line of the cache each.
  *
@@ -27,12 +27,10 @@ enum {
 	BLOCK = 1024,
 	ORC_COUNT = 7,
 	ENTRY_SIZE = 3,		/* pfn, slot, generation */
+	LIST_MAX = 511,		/* RELEASE_LIST_MAX */
 };
 
-enum {
-	ORCS, PFNS, RESULT, COUNTS, STATES, KEYS, LOCATION, KINDS, GENERATIONS, ENTRIES,
-	TABLE, BUFFERS
-};
+enum { ORCS, PFNS, LISTED, STATES, KEYS, LOCATION, KINDS, GENERATIONS, TABLE, BUFFERS };
 
 static const struct {
 	const char *name;
@@ -42,26 +40,33 @@ static const struct {
 } expected[BUFFERS] = {
 	[ORCS] = { "orcs", 0, 1, 0 },
 	[PFNS] = { "pfns", 0, 4, 0 },
-	[RESULT] = { "result", 1, 1, 0 },
-	[COUNTS] = { "counts", 1, 8, ORC_COUNT },
+	[LISTED] = { "listed", 0, 4 * ENTRY_SIZE, 0 },
 	[STATES] = { "states", 1, 1, 0 },
 	[KEYS] = { "keys", 0, 1, 0 },
 	[LOCATION] = { "location", 1, 4, 0 },
 	[KINDS] = { "kinds", 1, 1, 1 },
-	[GENERATIONS] = { "generations", 0, 2, 1 },
-	[ENTRIES] = { "entries", 1, 4, ENTRY_SIZE },
+	[GENERATIONS] = { "generations", 1, 2, 1 },
 	[TABLE] = { "table", 0, 2, 256 },
 };
 
 struct pass {
 	const uint8_t *orcs, *keys;
-	const char *pfns;	/* off the wire, so perhaps not aligned */
-	const uint16_t *generations, *table;
+	const char *pfns;	/* off the wire: little endian, and perhaps not aligned */
+	const uint16_t *table;
+	uint16_t *generations;
 	uint8_t *result, *states, *kinds;
-	uint32_t *location, *entries;
+	uint32_t *location;
 	uint64_t *counts;
-	size_t length, page_count, frame_end, slot_end, room;
+	size_t length, page_count, frame_end, slot_end;
 	int keeps_slot;		/* until the entry is processed */
+	int drains;		/* a full list, whose entries alone hold their slots */
+};
+
+/* One vCPU's release list, and the slots that were freed when it was full. */
+struct list {
+	size_t used, freed_count;
+	uint32_t *freed;
+	uint32_t entries[LIST_MAX * ENTRY_SIZE];
 };
 
 /* What is left to do for some pages of a block, in the order of the elements. */
@@ -97,6 +102,9 @@ static size_t transitions(const struct pass *p, size_t index, size_t end, struct
 		uint32_t releases, moves;
 
 		memcpy(&pfn, pfns + index * sizeof(pfn), sizeof(pfn));
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+		pfn = __builtin_bswap32(pfn);
+#endif
 		if (orc >= ORC_COUNT || pfn >= page_count)
 			break;
 		before = states[pfn];
@@ -119,6 +127,12 @@ static size_t transitions(const struct pass *p, size_t index, size_t end, struct
 	return index;
 }
 
+static int no_place(void)
+{
+	PyErr_SetString(PyExc_SystemError, "a page's frame or slot does not exist");
+	return -1;
+}
+
 /* The kinds of the frames of the resident pages: those of their last states. */
 static int note_kinds(const struct pass *p, const struct rest *rest)
 {
@@ -126,32 +140,68 @@ static int note_kinds(const struct pass *p, const struct rest *rest)
 		uint32_t pfn = rest->move[i], frame = p->location[pfn];
 
 		if (frame >= p->frame_end)
-			return -1;
+			return no_place();
 		p->kinds[frame] = p->table[(p->keys[pfn] & KEY_CHANGED) << 6 | p->states[pfn]]
 				  >> KIND_SHIFT & KIND_MASK;
 	}
 	return 0;
 }
 
-/* Release entries, from number used on; how many there are then, or -1. */
-static Py_ssize_t release(const struct pass *p, const struct rest *rest, size_t used)
+/* Let go of the slots that so many entries name, and list them in out. */
+static int free_slots(const uint32_t *entry, size_t count, uint16_t *generations, size_t slot_end,
+		      uint32_t *out)
+{
+	for (size_t i = 0; i < count; i++) {
+		uint32_t slot = entry[i * ENTRY_SIZE + 1];
+
+		if (slot >= slot_end || !(generations[slot] & 1)) {
+			PyErr_Format(PyExc_SystemError, "slot %u is not held", slot);
+			return -1;
+		}
+		generations[slot]++;
+		out[i] = slot;
+	}
+	return 0;
+}
+
+static int drain(const struct pass *p, struct list *list)
+{
+	size_t count = list->freed_count + list->used;
+	uint32_t *freed = PyMem_Realloc(list->freed, count * sizeof(*freed));
+
+	if (!freed) {
+		PyErr_NoMemory();
+		return -1;
+	}
+	list->freed = freed;
+	if (free_slots(list->entries, list->used, p->generations, p->slot_end,
+		       freed + list->freed_count))
+		return -1;
+	list->freed_count = count;
+	list->used = 0;
+	return 0;
+}
+
+/* Put slots on the list, which has room for them all or is drained here. */
+static int release(const struct pass *p, const struct rest *rest, struct list *list)
 {
 	for (size_t i = 0; i < rest->released; i++) {
 		uint32_t pfn = rest->release[i], slot = p->location[pfn];
-		uint32_t *entry = p->entries + used * ENTRY_SIZE;
+		uint32_t *entry = list->entries + list->used * ENTRY_SIZE;
 
 		if (slot >= p->slot_end)
-			return -1;
+			return no_place();
 		if (!slot)
 			continue;
 		entry[0] = pfn;
 		entry[1] = slot;
 		entry[2] = p->generations[slot];
-		used++;
 		if (!p->keeps_slot)
 			p->location[pfn] = 0;
+		if (++list->used == LIST_MAX && p->drains && drain(p, list))
+			return -1;
 	}
-	return used;
+	return 0;
 }
 
 static int check(const Py_buffer *views)
@@ -166,8 +216,12 @@ static int check(const Py_buffer *views)
 			return -1;
 		}
 	}
-	if (views[PFNS].len / 4 != views[ORCS].len || views[RESULT].len != views[ORCS].len) {
-		PyErr_SetString(PyExc_ValueError, "orcs, pfns and result must be equally long");
+	if (views[PFNS].len / 4 != views[ORCS].len) {
+		PyErr_SetString(PyExc_ValueError, "orcs and pfns must be equally long");
+		return -1;
+	}
+	if (views[LISTED].len / (4 * ENTRY_SIZE) >= LIST_MAX) {
+		PyErr_SetString(PyExc_ValueError, "listed is full");
 		return -1;
 	}
 	if (views[KEYS].len != views[STATES].len || views[LOCATION].len / 4 != views[STATES].len) {
@@ -177,78 +231,128 @@ static int check(const Py_buffer *views)
 	return 0;
 }
 
-static PyObject *run(const Py_buffer *views, size_t index, int keeps_slot)
+/* Add what was executed, by orc, to a list of ints. */
+static int add_counts(PyObject *list, const uint64_t *counts)
 {
+	for (Py_ssize_t orc = 0; orc < ORC_COUNT; orc++) {
+		unsigned long long before;
+		PyObject *after;
+
+		if (!counts[orc])
+			continue;
+		before = PyLong_AsUnsignedLongLong(PyList_GET_ITEM(list, orc));
+		if (before == (unsigned long long)-1 && PyErr_Occurred())
+			return -1;
+		after = PyLong_FromUnsignedLongLong(before + counts[orc]);
+		if (!after || PyList_SetItem(list, orc, after))
+			return -1;
+	}
+	return 0;
+}
+
+/* How many elements were executed, or SIZE_MAX. */
+static size_t blocks(const struct pass *p, struct list *list)
+{
+	struct rest rest;
+	size_t index = 0, begin, end;
+
+	do {
+		size_t room = p->drains ? BLOCK : LIST_MAX - list->used;
+
+		begin = index;
+		end = Py_MIN(p->length, begin + Py_MIN(BLOCK, room));
+		index = transitions(p, begin, end, &rest);
+		if (release(p, &rest, list) || note_kinds(p, &rest))
+			return SIZE_MAX;
+	} while (index > begin && index == end);
+	return index;
+}
+
+static PyObject *run(const Py_buffer *views, Py_ssize_t start, int keeps_slot, int drains,
+		     PyObject *count_list)
+{
+	Py_ssize_t first = Py_MIN(start, views[ORCS].len), length = views[ORCS].len - first;
+	PyObject *result = PyBytes_FromStringAndSize(NULL, length), *answer = NULL;
+	size_t listed = views[LISTED].len / (4 * ENTRY_SIZE), done;
+	uint64_t counts[ORC_COUNT] = { 0 };
+	struct list list;
+
+	if (!result)
+		return NULL;
 	const struct pass pass = {
-		.orcs = views[ORCS].buf,
+		.orcs = (const uint8_t *)views[ORCS].buf + first,
 		.keys = views[KEYS].buf,
 		.table = views[TABLE].buf,
-		.pfns = views[PFNS].buf,
+		.pfns = (const char *)views[PFNS].buf + first * 4,
 		.generations = views[GENERATIONS].buf,
-		.result = views[RESULT].buf,
+		.result = (uint8_t *)PyBytes_AS_STRING(result),
 		.states = views[STATES].buf,
 		.kinds = views[KINDS].buf,
 		.location = views[LOCATION].buf,
-		.entries = views[ENTRIES].buf,
-		.counts = views[COUNTS].buf,
-		.length = views[ORCS].len,
+		.counts = counts,
+		.length = length,
 		.page_count = views[STATES].len,
 		.frame_end = views[KINDS].len,
 		.slot_end = views[GENERATIONS].len / 2,
-		.room = views[ENTRIES].len / (4 * ENTRY_SIZE),
 		.keeps_slot = keeps_slot,
+		.drains = drains,
 	};
-	struct rest rest;
-	size_t begin, end, used = 0;
+	memcpy(list.entries, views[LISTED].buf, views[LISTED].len);
+	list.used = listed;
+	list.freed = NULL;
+	list.freed_count = 0;
+	done = blocks(&pass, &list);
+	if (done != SIZE_MAX && !add_counts(count_list, counts) &&
+	    (done == pass.length || !_PyBytes_Resize(&result, done))) {
+		const char *entries = list.used == listed && !list.freed ? NULL : (char *)list.entries;
 
-	do {
-		begin = index;
-		end = Py_MIN(pass.length, begin + Py_MIN(BLOCK, pass.room - used));
-		index = transitions(&pass, begin, end, &rest);
-		Py_ssize_t got = release(&pass, &rest, used);
-
-		if (got < 0 || note_kinds(&pass, &rest)) {
-			PyErr_SetString(PyExc_SystemError, "a page's frame or slot does not exist");
-			return NULL;
-		}
-		used = got;
-	} while (index > begin && index == end);
-	return Py_BuildValue("nn", (Py_ssize_t)index, (Py_ssize_t)used);
+		answer = Py_BuildValue("Oy#y#", result, entries,
+				       (Py_ssize_t)(list.used * ENTRY_SIZE * 4),
+				       (const char *)list.freed, (Py_ssize_t)(list.freed_count * 4));
+	}
+	PyMem_Free(list.freed);
+	Py_XDECREF(result);
+	return answer;
 }
 
 PyDoc_STRVAR(run_doc,
-"run(start, keeps_slot, orcs, pfns, result, counts, states, keys, location, kinds, generations,\n"
-"    entries, table) -> (end, used)\n\n"
-"Execute elements from start to before end and write used release entries. Atomic: it holds\n"
-"the interpreter. Raises ValueError for buffers that do not fit together, nothing changed, and\n"
-"SystemError for a page whose place is outside them.");
+"run(start, keeps_slot, drains, counts, orcs, pfns, listed, states, keys, location, kinds,\n"
+"    generations, table) -> (result, entries, freed)\n\n"
+"Execute elements from start on: their result bytes, the release list that was listed as it is\n"
+"now or None if it is the same, and None or the slots that were freed because it was full.\n"
+"Atomic: it holds the interpreter. Raises ValueError for buffers that do not fit together,\n"
+"nothing changed, and SystemError for a page whose place is outside them or a slot that is free.");
 
 static PyObject *py_run(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 {
+	enum { START, KEEPS_SLOT, DRAINS, COUNTS, FIRST_BUFFER, ARGUMENTS = FIRST_BUFFER + BUFFERS };
 	Py_buffer views[BUFFERS];
 	PyObject *answer = NULL;
 	Py_ssize_t begin;
-	int keeps_slot, got;
+	int keeps_slot, drains, got;
 
 	(void)module;
-	if (nargs != BUFFERS + 2)
-		return PyErr_Format(PyExc_TypeError, "run takes %d arguments", BUFFERS + 2);
-	begin = PyNumber_AsSsize_t(args[0], PyExc_OverflowError);
+	if (nargs != ARGUMENTS)
+		return PyErr_Format(PyExc_TypeError, "run takes %d arguments", ARGUMENTS);
+	begin = PyNumber_AsSsize_t(args[START], PyExc_OverflowError);
 	if (begin == -1 && PyErr_Occurred())
 		return NULL;
 	if (begin < 0)
 		return PyErr_Format(PyExc_ValueError, "start is %zd; it must be at least 0", begin);
-	keeps_slot = PyObject_IsTrue(args[1]);
-	if (keeps_slot < 0)
+	keeps_slot = PyObject_IsTrue(args[KEEPS_SLOT]);
+	drains = PyObject_IsTrue(args[DRAINS]);
+	if (keeps_slot < 0 || drains < 0)
 		return NULL;
+	if (!PyList_Check(args[COUNTS]) || PyList_GET_SIZE(args[COUNTS]) < ORC_COUNT)
+		return PyErr_Format(PyExc_ValueError, "counts must be a list of %d", ORC_COUNT);
 	for (got = 0; got < BUFFERS; got++) {
 		int flags = expected[got].writable ? PyBUF_WRITABLE : PyBUF_SIMPLE;
 
-		if (PyObject_GetBuffer(args[got + 2], &views[got], flags))
+		if (PyObject_GetBuffer(args[FIRST_BUFFER + got], &views[got], flags))
 			break;
 	}
 	if (got == BUFFERS && !check(views))
-		answer = run(views, (size_t)begin, keeps_slot);
+		answer = run(views, begin, keeps_slot, drains, args[COUNTS]);
 	while (got--)
 		PyBuffer_Release(&views[got]);
 	return answer;
@@ -260,45 +364,29 @@ PyDoc_STRVAR(free_doc,
 "interpreter. Raises ValueError for buffers that do not fit together, nothing changed, and\n"
 "SystemError for a slot that does not exist or is free already.");
 
-static int free_slots(const Py_buffer *entries, const Py_buffer *generations,
-		      const Py_buffer *slots)
-{
-	const uint32_t *entry = entries->buf;
-	uint16_t *generation = generations->buf;
-	uint32_t *out = slots->buf;
-	size_t count = slots->len / sizeof(*out), end = generations->len / sizeof(*generation);
-
-	if (slots->len % sizeof(*out) || (size_t)entries->len != count * ENTRY_SIZE * sizeof(*entry)) {
-		PyErr_SetString(PyExc_ValueError, "entries must hold three numbers for each of slots");
-		return -1;
-	}
-	for (size_t i = 0; i < count; i++) {
-		uint32_t slot = entry[i * ENTRY_SIZE + 1];
-
-		if (slot >= end || !(generation[slot] & 1)) {
-			PyErr_Format(PyExc_SystemError, "slot %u is not held", slot);
-			return -1;
-		}
-		generation[slot]++;
-		out[i] = slot;
-	}
-	return 0;
-}
-
 static PyObject *py_free(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 {
+	enum { NAMED, HELD, SLOTS, ARGUMENTS };
 	static const int flags[] = { PyBUF_SIMPLE, PyBUF_WRITABLE, PyBUF_WRITABLE };
-	Py_buffer views[3];
+	Py_buffer views[ARGUMENTS];
 	int got, failed = 1;
 
 	(void)module;
-	if (nargs != 3)
-		return PyErr_Format(PyExc_TypeError, "free takes 3 arguments");
-	for (got = 0; got < 3; got++)
+	if (nargs != ARGUMENTS)
+		return PyErr_Format(PyExc_TypeError, "free takes %d arguments", ARGUMENTS);
+	for (got = 0; got < ARGUMENTS; got++)
 		if (PyObject_GetBuffer(args[got], &views[got], flags[got]))
 			break;
-	if (got == 3)
-		failed = free_slots(&views[0], &views[1], &views[2]);
+	if (got == ARGUMENTS) {
+		size_t count = views[SLOTS].len / 4;
+
+		if (views[SLOTS].len % 4 || (size_t)views[NAMED].len != count * ENTRY_SIZE * 4)
+			PyErr_SetString(PyExc_ValueError,
+					"entries must hold three numbers for each of slots");
+		else
+			failed = free_slots(views[NAMED].buf, count, views[HELD].buf,
+					    views[HELD].len / 2, views[SLOTS].buf);
+	}
 	while (got--)
 		PyBuffer_Release(&views[got]);
 	if (failed)

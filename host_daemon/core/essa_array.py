@@ -10,43 +10,35 @@ Rules:
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Callable
 from typing import Final
 
-import numpy as np
-
 from host_daemon.core import essa, release
 from host_daemon.core.compiled import ESSA_PASS
-from host_daemon.core.guest import RELEASE_ENTRY_SIZE, Guest
+from host_daemon.core.guest import Guest
 from host_daemon.core.machine import Machine
-from host_daemon.core.tables import ORC_COUNT
 from shared.arch import ELEMENT_INTERRUPTION
 from shared.commands import EssaArray, EssaArrayOutcome, EssaOutcome
 
 SHORT: Final = 16
 """Arrays up to this length are faster one by one."""
-_NO_COUNTS: Final = array("Q", [0] * ORC_COUNT)
 
 
 def execute(machine: Machine, guest: Guest, issuer: int, command: EssaArray) -> EssaArrayOutcome:
     """Execute all elements; an array is never parked."""
-    length = len(command.orcs)
+    length = len(command.orc_bytes)
     general = essa.interruption(guest, 0, 0, problem_state=command.problem_state)
     if general:
         return EssaArrayOutcome(bytes([ELEMENT_INTERRUPTION | general]) * length)
-    result = bytearray(length)
     if ESSA_PASS is not None and length > SHORT:
-        _in_passes(ESSA_PASS.run, machine, guest, issuer, command, result)
-    else:
-        for index in range(length):
-            result[index] = _one(machine, guest, issuer, command, index)
-    return EssaArrayOutcome(bytes(result))
+        return EssaArrayOutcome(_in_passes(ESSA_PASS.run, machine, guest, issuer, command))
+    states = (_one(machine, guest, issuer, command, index) for index in range(length))
+    return EssaArrayOutcome(bytes(states))
 
 
 def _one(machine: Machine, guest: Guest, issuer: int, command: EssaArray, index: int) -> int:
     """Execute one element; its result byte."""
-    orc, pfn = int(command.orcs[index]), int(command.pfns[index])
+    orc, pfn = command.element(index)
     code = essa.interruption(guest, orc, pfn, problem_state=False)
     if code:
         return ELEMENT_INTERRUPTION | code
@@ -56,28 +48,27 @@ def _one(machine: Machine, guest: Guest, issuer: int, command: EssaArray, index:
 
 
 def _in_passes(
-    run: Callable[..., tuple[int, int]],
+    run: Callable[..., tuple[bytes, bytes | None, bytes | None]],
     machine: Machine,
     guest: Guest,
     issuer: int,
     command: EssaArray,
-    result: bytearray,
-) -> None:
-    orcs = np.ascontiguousarray(command.orcs, np.uint8)
-    pfns = np.ascontiguousarray(command.pfns, np.uint32)
-    tables, slots = guest.tables, machine.slots
-    counts = _NO_COUNTS[:]
-    index, length = 0, len(orcs)
-    while index < length:
-        entries = release.room(machine, guest, issuer)
-        index, used = run(
-            index, tables.copy_outlives_state, orcs, pfns, result, counts,
+) -> bytes:
+    tables, drains = guest.tables, release.owns_alone(machine, guest)
+    done, length = 0, len(command.orc_bytes)
+    parts: list[bytes] = []
+    while done < length:
+        states, entries, freed = run(
+            done, tables.copy_outlives_state, drains, guest.statistics.essa,
+            command.orc_bytes, command.pfn_bytes, guest.releases[issuer],
             guest.states_view, guest.keys_view, guest.location_view, machine.frames.kinds_view,
-            slots.generations_view, entries, tables.both,
+            machine.slots.generations_view, tables.both,
         )  # fmt: skip
-        if used:
-            release.add_entries(machine, guest, issuer, entries[: used * RELEASE_ENTRY_SIZE])
-        if index < length:
-            result[index] = _one(machine, guest, issuer, command, index)
-            index += 1
-    guest.statistics.essa[:ORC_COUNT] = map(sum, zip(guest.statistics.essa, counts))  # noqa: B905
+        if entries is not None:
+            release.replace(machine, guest, issuer, entries, freed)
+        parts.append(states)
+        done += len(states)
+        if done < length:
+            parts.append(bytes((_one(machine, guest, issuer, command, done),)))
+            done += 1
+    return parts[0] if len(parts) == 1 else b"".join(parts)

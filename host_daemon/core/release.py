@@ -27,7 +27,6 @@ from host_daemon.core.tables import FLAGS, IN_TRANSIT, PRESERVED, RESIDENT, ZERO
 from shared.arch import CONTENT_MASK, RELEASE_LIST_MAX, USAGE_MASK, Usage
 
 _FULL: Final = RELEASE_LIST_MAX * RELEASE_ENTRY_SIZE
-_ROOM: Final = array("I", bytes(4 * 4 * _FULL))
 
 
 def _stage(guest: Guest, vcpu: int) -> Stage:
@@ -59,34 +58,25 @@ def add(machine: Machine, guest: Guest, vcpu: int, pfn: int) -> None:
         drain(machine, guest, vcpu)
 
 
-def room(machine: Machine, guest: Guest, vcpu: int) -> array[int]:
-    """Space for the entries that `add_entries` would take at a time."""
-    alone = _owns_alone(machine, guest)
-    return _ROOM[:] if alone else _ROOM[: _FULL - len(guest.releases[vcpu])]
+def replace(machine: Machine, guest: Guest, vcpu: int, entries: bytes, freed: bytes | None) -> None:
+    """What the pass has made of a vCPU's list, as `add` would have, page by page.
 
-
-def add_entries(machine: Machine, guest: Guest, vcpu: int, numbers: array[int]) -> None:
-    """The same as `add` for each of the pages named, of which each holds its slot.
-
-    numbers: entries one after the other, no more than there was `room` for.
+    entries: the list now. freed: slots of entries that filled it, where they owned them alone.
     """
     listed = guest.releases[vcpu]
-    if not listed:
-        machine.pending[_stage(guest, vcpu)] = None
-    listed.extend(numbers)
+    stage = _stage(guest, vcpu)
+    if freed:
+        machine.slots.pool.give_many(array("I", freed))
+        guest.statistics.released += len(freed) // listed.itemsize
+        machine.pending.pop(stage, None)
+    if entries:
+        machine.pending[stage] = None
+    listed[:] = array("I", entries)
     if len(listed) == _FULL:
         drain(machine, guest, vcpu)
-    elif len(listed) > _FULL:
-        # Only their entries hold these slots: to free them later and at once is the same.
-        over = len(listed) - len(listed) % _FULL
-        _free_owned(machine, guest, listed[:over])
-        del listed[:over]
-        del machine.pending[_stage(guest, vcpu)]
-        if listed:
-            machine.pending[_stage(guest, vcpu)] = None
 
 
-def _owns_alone(machine: Machine, guest: Guest) -> bool:
+def owns_alone(machine: Machine, guest: Guest) -> bool:
     """Whether an entry alone holds its slot, and names it."""
     return machine.config.guards.slot_generation and not guest.tables.copy_outlives_state
 
@@ -95,7 +85,7 @@ def drain(machine: Machine, guest: Guest, vcpu: int) -> None:
     """Process one vCPU's list and leave it empty."""
     entries = guest.releases[vcpu]
     del machine.pending[_stage(guest, vcpu)]
-    if ESSA_PASS is not None and _owns_alone(machine, guest):
+    if ESSA_PASS is not None and owns_alone(machine, guest):
         _free_owned(machine, guest, entries)
     else:
         process = _free_named if machine.config.guards.slot_generation else _free_present

@@ -12,8 +12,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
-import numpy as np
-
 from shared.arch import PAGE_SIZE
 from shared.commands import (
     DONE,
@@ -52,7 +50,6 @@ ENVELOPE_BYTES: Final = 1 << 20
 """Payload after which the next command or outcome begins a new message. The largest single
 one, an array of ESSAs, is 320 KiB."""
 
-_PFN_BYTES: Final = 4
 _ITEM_BYTES: Final = 32
 """What a command or outcome without payload may take on the wire, rounded up."""
 
@@ -65,18 +62,7 @@ def _essa(message: pb.Essa) -> Essa:
 
 
 def _essa_array(message: pb.EssaArray) -> EssaArray:
-    pfns = message.pfns
-    if len(pfns) % _PFN_BYTES:
-        raise InvalidRequestError(
-            f"pfns holds {len(pfns)} bytes; it must hold {_PFN_BYTES} for each page",
-            field="pfns",
-            value=len(pfns),
-        )
-    return EssaArray(
-        np.frombuffer(message.orcs, np.uint8),
-        np.frombuffer(pfns, "<u4"),
-        message.problem_state,
-    )
+    return EssaArray(message.orcs, message.pfns, message.problem_state)
 
 
 def _load(message: pb.Load) -> Load:
@@ -155,10 +141,10 @@ def _put_essa(target: pb.Essa, command: Essa) -> int:
 
 
 def _put_essa_array(target: pb.EssaArray, command: EssaArray) -> int:
-    target.orcs = np.ascontiguousarray(command.orcs, np.uint8).tobytes()
-    target.pfns = np.ascontiguousarray(command.pfns, "<u4").tobytes()
+    target.orcs = command.orc_bytes
+    target.pfns = command.pfn_bytes
     target.problem_state = command.problem_state
-    return len(command.orcs) * (1 + _PFN_BYTES)
+    return len(command.orc_bytes) + len(command.pfn_bytes)
 
 
 def _put_load(target: pb.Load, command: Load) -> int:

@@ -70,8 +70,8 @@ def command_text(command: Command) -> str:
             text = f"{_ORCS.get(orc) or f'essa {orc}'} {pfn}"
             return f"{text} problem" if problem_state else text
         case EssaArray():
-            both = command.orcs.tobytes() + command.pfns.tobytes()
-            text = f"essa array of {len(command.orcs)} {digest(both)}"
+            both = command.orc_bytes + command.pfn_bytes
+            text = f"essa array of {len(command.orc_bytes)} {digest(both)}"
             return f"{text} problem" if command.problem_state else text
         case Load(pfn, offset, length):  # a device's too
             return f"{type(command).__name__.lower()} {pfn}+{offset} {length}"

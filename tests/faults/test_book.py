@@ -24,7 +24,7 @@ def strikes(book: FaultBook, count: int, command: Command | None = None) -> list
 
 def array(*elements: tuple[int, int]) -> EssaArray:
     orcs, pfns = zip(*elements, strict=True)
-    return EssaArray(np.array(orcs, np.uint8), np.array(pfns, np.uint32))
+    return EssaArray.of(np.array(orcs, np.uint8), np.array(pfns, np.uint32))
 
 
 def test_the_nth_match_and_so_many_after_it() -> None:

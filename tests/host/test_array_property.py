@@ -86,7 +86,7 @@ def twins(mode: Mode, seed: int, moves: int, guards: HostGuards) -> tuple[World,
 
 def compare(array_world: World, single_world: World, orcs: list[int], pfns: list[int]) -> None:
     """The array on one, the elements on the other; everything must be equal."""
-    array = EssaArray(np.array(orcs, np.uint8), np.array(pfns, np.uint32))
+    array = EssaArray.of(np.array(orcs, np.uint8), np.array(pfns, np.uint32))
     outcome = array_world.execute(array, 1)
     singles = bytearray()
     for orc, pfn in zip(orcs, pfns, strict=True):
@@ -157,7 +157,7 @@ def test_only_what_needs_more_than_the_table_goes_one_by_one(
     orcs = [random.choice((0, 1, 2, 3, 4, 6)) for _ in pfns]
     orcs[7] = 9
     orcs[1199] = 15
-    world.execute(EssaArray(np.array(orcs, np.uint8), np.array(pfns, np.uint32)))
+    world.execute(EssaArray.of(np.array(orcs, np.uint8), np.array(pfns, np.uint32)))
     full = [index for index in alone if orcs[index] <= 6]
     assert [index for index in alone if orcs[index] > 6] == [7, 1199]
     assert len(full) <= len(pfns) // 511  # a list was full there
@@ -181,17 +181,24 @@ def buffers(**other: bytes | bytearray) -> list[bytes | bytearray]:
     named: dict[str, bytes | bytearray] = {
         "orcs": bytes(2),
         "pfns": bytes(8),
-        "result": bytearray(2),
-        "counts": bytearray(56),
+        "listed": b"",
         "states": bytearray(4),
         "keys": bytearray(4),
         "location": bytearray(16),
         "kinds": bytearray(1),
-        "generations": bytes(2),
-        "entries": bytearray(12),
+        "generations": bytearray(4),
         "table": bytes(512),
     }
     return list((named | other).values())
+
+
+def passed(start: int = 0, **other: bytes | bytearray) -> int:
+    """How many elements the pass executes; none of them needs a list."""
+    counts = [5] * 7
+    states, entries, freed = _essa_pass.run(start, False, True, counts, *buffers(**other))
+    assert counts == [5 + len(states)] + [5] * 6
+    assert (entries, freed) == (None, None)
+    return len(states)
 
 
 @pytest.mark.parametrize(
@@ -199,41 +206,64 @@ def buffers(**other: bytes | bytearray) -> list[bytes | bytearray]:
     [
         {"orcs": bytes(3)},
         {"pfns": bytes(7)},
-        {"result": bytearray(1)},
-        {"result": bytes(2)},
-        {"counts": bytearray(48)},
+        {"listed": bytes(11)},
+        {"listed": bytes(511 * 12)},
         {"states": bytearray(5)},
+        {"states": bytes(4)},
         {"keys": bytearray(3)},
         {"location": bytearray(12)},
         {"kinds": bytearray()},
-        {"generations": b""},
-        {"entries": bytearray(8)},
+        {"generations": bytearray()},
         {"table": bytes(511)},
     ],
     ids=lambda other: f"{next(iter(other))} of {len(next(iter(other.values())))}",
 )
 def test_the_pass_refuses_buffers_that_do_not_fit(other: dict[str, bytes | bytearray]) -> None:
-    assert _essa_pass.run(0, False, *buffers()) == (2, 0)
+    assert passed() == 2
     with pytest.raises((ValueError, BufferError)):
-        _essa_pass.run(0, False, *buffers(**other))
+        passed(**other)
 
 
 def test_the_pass_stays_inside_its_buffers() -> None:
     """A pfn that is not there ends it; a frame or a slot that is not there is our own bug."""
-    outside = np.array([3, 4], "<u4").tobytes()
-    assert _essa_pass.run(0, False, *buffers(pfns=outside)) == (1, 0)
+    assert passed(pfns=np.array([3, 4], "<u4").tobytes()) == 1
     far = bytearray(np.full(4, 9, "<u4").tobytes())
-    assert _essa_pass.run(0, False, *buffers(location=far)) == (2, 0)
+    assert passed(location=far) == 2
     for flag in (1 << 15, 0x20):  # it moves, it releases
         table = np.full(256, flag, "<u2").tobytes()
         with pytest.raises(SystemError, match="does not exist"):
-            _essa_pass.run(0, False, *buffers(location=far, table=table))
-    assert _essa_pass.run(5, False, *buffers()) == (5, 0)
+            passed(location=far, table=table)
+    assert passed(5) == 0
     for start in (-1, 1 << 70):
         with pytest.raises((ValueError, OverflowError)):
-            _essa_pass.run(start, False, *buffers())
+            passed(start)
+    for counts in ([0] * 6, (0,) * 7):
+        with pytest.raises(ValueError, match="counts must be a list of 7"):
+            _essa_pass.run(0, False, True, counts, *buffers())
     with pytest.raises(TypeError):
-        _essa_pass.run(0, False)
+        _essa_pass.run(0, False, True, [0] * 7)
+
+
+def test_a_full_list_frees_its_slots_only_if_they_are_held() -> None:
+    """The one element gives up slot 1 and is the 511th entry."""
+    listed = np.tile(np.array([9, 2, 1], "<u4"), (510, 1))
+    listed[:, 1] = np.arange(2, 512)
+    location = bytearray(np.array([1, 0, 0, 0], "<u4").tobytes())
+    table = np.full(256, 0x20, "<u2").tobytes()
+    named = {"orcs": bytes(1), "pfns": bytes(4), "listed": listed.tobytes(), "table": table}
+    held = bytearray(np.ones(512, "<u2").tobytes())
+    counts = [0] * 7
+    arguments = buffers(**named, location=location[:], generations=held[:])
+    states, entries, freed = _essa_pass.run(0, False, True, counts, *arguments)
+    assert (states, entries, counts[0]) == (bytes(1), b"", 1)
+    assert np.frombuffer(freed, "<u4").tolist() == [*range(2, 512), 1]
+    arguments = buffers(**named, location=location[:], generations=held[:])
+    _, entries, freed = _essa_pass.run(0, True, False, counts, *arguments)
+    assert (len(entries), freed) == (511 * 12, None)  # for release.py to drain
+    held[2 * 300] = 2
+    arguments = buffers(**named, location=location[:], generations=held[:])
+    with pytest.raises(SystemError, match="slot 300 is not held"):
+        _essa_pass.run(0, False, True, counts, *arguments)
 
 
 def test_freeing_refuses_what_does_not_fit_and_slots_that_are_not_held() -> None:

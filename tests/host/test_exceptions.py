@@ -60,14 +60,14 @@ def test_order_in_arrays(mode: Mode) -> None:
         orcs = np.array([1] * (length - 2) + [9, 9], np.uint8)
         pfns = np.arange(length, dtype=np.uint32)
         pfns[-1] = OUTSIDE
-        array = EssaArray(orcs, pfns)
-        problem = EssaArray(orcs, pfns, problem_state=True)
+        array = EssaArray.of(orcs, pfns)
+        problem = EssaArray.of(orcs, pfns, problem_state=True)
         assert off.execute(problem) == EssaArrayOutcome(b"\x81" * length)
         assert on.execute(problem) == EssaArrayOutcome(b"\x82" * length)
         outcome = on.execute(array)
         assert isinstance(outcome, EssaArrayOutcome)
         assert outcome.states[-2:] == b"\x86\x86"
-        outside = EssaArray(orcs[:-2], pfns[:-2] + np.uint32(OUTSIDE))
+        outside = EssaArray.of(orcs[:-2], pfns[:-2] + np.uint32(OUTSIDE))
         if length > 2:
             assert on.execute(outside) == EssaArrayOutcome(b"\x85" * (length - 2))
 
@@ -101,8 +101,8 @@ def test_unbacked_memory_in_mode_kvm() -> None:
     for command in (Load(2, 0, 8), Store(3, 0, b"x"), Iske(2), Sske(2, 0), Rrbe(2)):
         assert world.execute(command) == ProgramInterruption(0x05)
     assert world.execute(DeviceLoad(2, 0, 8), 2) == IoError()
-    array = EssaArray(np.full(16, 2, np.uint8), np.arange(16, dtype=np.uint32))
-    long = EssaArray(np.full(17, 2, np.uint8), np.arange(17, dtype=np.uint32))
+    array = EssaArray.of(np.full(16, 2, np.uint8), np.arange(16, dtype=np.uint32))
+    long = EssaArray.of(np.full(17, 2, np.uint8), np.arange(17, dtype=np.uint32))
     for command in (array, long):
         outcome = world.execute(command)
         assert isinstance(outcome, EssaArrayOutcome)

@@ -104,11 +104,11 @@ def test_elements_of_arrays_are_counted_whenever_somebody_asks(arrays: int, aske
     pfns = np.arange(ESSA_ARRAY_MAX, dtype=np.uint32)
     counts = np.bincount(orcs)
     for number in range(1, arrays + 1):
-        host.execute(guest, 0, EssaArray(orcs, pfns))
+        host.execute(guest, 0, EssaArray.of(orcs, pfns))
         if asked or number == arrays:
             expected = tuple((counts[:7] * number).tolist())
             assert host.guest_statistics(guest).paging.essa == expected
-    host.execute(guest, 0, EssaArray(orcs, pfns))
+    host.execute(guest, 0, EssaArray.of(orcs, pfns))
     expected = tuple((counts[:7] * (arrays + 1)).tolist())
     again = Host.restore(host.snapshot(), SeededChoices())
     assert again.guest_statistics(guest).paging.essa == expected

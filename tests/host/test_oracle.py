@@ -168,7 +168,7 @@ class HostMachine(RuleBasedStateMachine):
         """Several, pages repeated or not."""
         pages = data.draw(st.lists(pfns, min_size=1, max_size=8))
         orcs = [data.draw(st.sampled_from([0, 1, 2, 3, 4, 6, 9])) for _ in pages]
-        array = EssaArray(np.array(orcs, np.uint8), np.array(pages, np.uint32))
+        array = EssaArray.of(np.array(orcs, np.uint8), np.array(pages, np.uint32))
         self.pair.execute(vcpu, array)
 
     @rule(issuer=st.integers(0, DEVICE), pfn=pfns, quarter=st.integers(0, 3))
@@ -284,5 +284,5 @@ def test_soak(mode: Mode, policy: str) -> None:
 def test_an_array_answers_one_byte_per_element() -> None:
     pair = Pair(Mode.SEED)
     pair.execute(0, Essa(3, 1))
-    array = EssaArray(np.array([0, 9, 1, 0], np.uint8), np.array([1, 1, 6, 0], np.uint32))
+    array = EssaArray.of(np.array([0, 9, 1, 0], np.uint8), np.array([1, 1, 6, 0], np.uint32))
     assert pair.world.execute(array) == EssaArrayOutcome(bytes([0x0F, 0x86, 0x85, 0x03]))

@@ -239,7 +239,7 @@ def test_arrays_cancel_reclaim_as_single_essas_do() -> None:
     world.reclaim_to(9, StageKind.COMMIT)
     orcs = np.full(32, 6, np.uint8)
     orcs[9] = 0  # GET_STATE leaves the reclaim of page 9 alone
-    world.execute(EssaArray(orcs, np.arange(32, dtype=np.uint32)))
+    world.execute(EssaArray.of(orcs, np.arange(32, dtype=np.uint32)))
     world.settle()
     assert world.state(7) == 0x00
     assert world.state(9) == 0x0F

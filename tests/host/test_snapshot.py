@@ -67,7 +67,7 @@ def _command(random: Random) -> tuple[int, Command]:
     if kind == 4:
         pfns = np.array(sorted(random.sample(range(PAGES), 20)), np.uint32)
         orcs = np.array([random.choice((0, 1, 1, 2, 3, 4, 6)) for _ in pfns], np.uint8)
-        return vcpu, EssaArray(orcs, pfns)
+        return vcpu, EssaArray.of(orcs, pfns)
     return vcpu, Essa(random.randrange(7), pfn)
 
 

@@ -176,7 +176,7 @@ def test_arrays_touch_any_page() -> None:
     orcs, pfns = np.full(30, Orc.SET_UNUSED, np.uint8), np.arange(5, 35, dtype=np.uint32)
 
     def array(planted: Planted) -> None:
-        on_the_host(planted, EssaArray(orcs, pfns))
+        on_the_host(planted, EssaArray.of(orcs, pfns))
 
     assert Planted(step(array, writes("host", ANY), writes("frames"))).undeclared() == []
     lines = Planted(step(array, *(writes("host", pfn) for pfn in range(40)))).undeclared()

@@ -261,7 +261,7 @@ def test_so_it_does_on_thousands_of_histories_of_both_kinds() -> None:
 
 
 def test_an_array_is_a_command_for_each_of_its_pages() -> None:
-    array = EssaArray(np.array([3, 9, 1, 0], np.uint8), np.array([1, 2, 1, 5], np.uint32))
+    array = EssaArray.of(np.array([3, 9, 1, 0], np.uint8), np.array([1, 2, 1, 5], np.uint32))
     history = History()
     assert list(history.parts(Event(0, array))) == [
         Submitted(1, 1, Essas((3, 1))),

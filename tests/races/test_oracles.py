@@ -78,7 +78,7 @@ GET, IF_RESIDENT = OP[Orc.GET_STATE], OP[Orc.SET_STABLE_IF_RESIDENT]
 MAKE_RESIDENT = OP[Orc.SET_STABLE_MAKE_RESIDENT]
 POTENTIAL = OP[Orc.SET_POTENTIAL_VOLATILE]
 STORE_A, STORE_B, LOAD = Store(PAGE, 0, A, 128), Store(PAGE, 0, B, 128), Load(PAGE, 0, 32)
-NOWHERE = EssaArray(np.array([1, 3], np.uint8), np.array([99, PAGE], np.uint32))
+NOWHERE = EssaArray.of(np.array([1, 3], np.uint8), np.array([99, PAGE], np.uint32))
 OUT_AND_IN = issue(STORE_A, "evict", "Sp", LOAD, GET, Iske(PAGE))
 GONE = issue(STORE_A, VOLATILE, "evict", "Vz", Iske(PAGE), IF_RESIDENT, STABLE, LOAD)
 

@@ -38,7 +38,7 @@ def stores(draw: st.DrawFn, kind: type[c.Store] | type[c.DeviceStore]) -> c.Stor
 def arrays(draw: st.DrawFn) -> c.EssaArray:
     orcs = draw(st.lists(st.sampled_from([0, 1, 2, 3, 4, 6, 7, 15]), min_size=1, max_size=50))
     pages = draw(st.lists(pfns, min_size=len(orcs), max_size=len(orcs)))
-    return c.EssaArray(np.array(orcs, np.uint8), np.array(pages, np.uint32), draw(st.booleans()))
+    return c.EssaArray.of(np.array(orcs, np.uint8), np.array(pages, np.uint32), draw(st.booleans()))
 
 
 any_command = st.one_of(
