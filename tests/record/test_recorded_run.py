@@ -96,7 +96,9 @@ def test_a_recorded_run_is_made_again_to_its_end(run: Path, rerun: Rerun) -> Non
     steps = guest_log(run).steps
     assert len(steps) >= 20_000
     assert {step.actor for step in steps if step.kind is Kind.STEP} >= {0, 1, 2, 3, 4}
-    assert {step.kind for step in steps + guest_log(run, BAD).steps} == set(Kind)
+    kinds = {step.kind for step in steps + guest_log(run, BAD).steps}
+    # Whether a tick comes while a grace period has a use for it is up to the machine.
+    assert kinds | {Kind.TICK} == set(Kind)
     said = Counter(record[0] for record in host_log(run).records)
     for name in ("choose_victim", "commit", "page_in_done", "page_out_done", "deliver_fault"):
         assert said[name] > 0, f"the host was not under pressure: no {name}"
@@ -191,7 +193,7 @@ def test_a_changed_step_of_a_guest_is_found(
 @pytest.mark.parametrize(
     ("name", "to"),
     [
-        ("execute", lambda record: [*record[:-1], "was 0xf"]),
+        ("execute", lambda record: [*record[:-1], "was 0xff"]),
         ("execute", lambda record: [*record[:3], record[3] + 1, *record[4:]]),
         ("choose_victim", lambda record: [*record[:-2], "guest 1 page 0", record[-1]]),
         ("commit", lambda record: [*record[:2], record[2] ^ 1, *record[3:]]),
