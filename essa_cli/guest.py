@@ -181,7 +181,11 @@ def guest(
         ),
     ] = None,
     wait: Annotated[
-        float, typer.Option(help="Seconds to wait for a host that is not there yet.")
+        float,
+        typer.Option(
+            help="Seconds to wait for a host that is not there yet; up to 3 of them also for "
+            "a name in use, whose holder may have been killed."
+        ),
     ] = 10.0,
     retransmit: Annotated[
         float,

@@ -44,7 +44,7 @@ from guest_agent.workload.mixed import Mix
 from guest_agent.workload.operations import Shape
 from guest_agent.workload.plan import DISK, Plan, make_plan
 from shared.commands import DiscardFault
-from shared.errors import EssaError, StaleIncarnationError
+from shared.errors import EssaError, InvalidTokenError, StaleIncarnationError
 from shared.essa.v1 import essa_pb2 as pb
 from shared.essa.v1 import essa_pb2_grpc
 from shared.rpc.channel import HostUnreachableError, connect
@@ -55,6 +55,7 @@ from shared.telemetry import bind, bound, logger
 GIVE_UP_SECONDS: Final = 2.0
 TICK_SECONDS: Final = 0.01
 """HZ is 100."""
+_SESSION_LOST: Final = "the guest's session is gone: its name was taken over, or it was closed"
 LOGGED_ERRORS_MAX: Final = 20
 """Integrity errors that are logged in full; all are counted."""
 
@@ -104,7 +105,8 @@ class GuestAgent:
         """Run the workload to its end.
 
         Raises DiskFileError, an EssaError or HostUnreachableError that the host is the
-        cause of, KernelBug, DeadlockError, OSError from the disk.
+        cause of (InvalidTokenError: its name was taken over), KernelBug, DeadlockError,
+        OSError from the disk.
         """
         with bound(guest=self._config.name):
             if self._config.disk is not None:
@@ -161,6 +163,8 @@ class GuestAgent:
         except (KernelBug, AssertionError) as error:
             self._end_log(failure_text(error))
             raise
+        except InvalidTokenError:
+            raise InvalidTokenError(_SESSION_LOST) from None
         finally:
             self._end_log(None)
             await channel.close(None)

@@ -38,7 +38,7 @@ class GuestConfig:
 
     page_count: its memory in 4 KiB pages. disk: the file of its own disk; None for one that
     is gone at the end. request_limit: only so many requests of each trace. cache_limit: pages
-    that its page cache may hold. wait_seconds: for a host that is not there yet.
+    that its page cache may hold. wait_seconds: for a host that is not there yet, or a name.
     reconnect_seconds: for one that is gone. retransmit_seconds: for an answer, until the
     command is sent again. perturb: seed of yields at points, or None.
     mix: what it does instead of replaying traces. swap_pages: of its swap device.

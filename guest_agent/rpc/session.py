@@ -3,6 +3,8 @@
 Rules:
 - A host that is not there yet is waited for, and the log says so at once and from time to
   time; one that answers "no" is not asked twice.
+- A name in use is the exception, and asked for again for NAME_SECONDS: its holder may be dead,
+  killed a moment ago or an OpenGuest of our own whose answer was lost. The host says which.
 """
 
 from __future__ import annotations
@@ -12,9 +14,9 @@ from typing import Any, Final
 
 from guest_agent.config import GuestConfig
 from shared.arch import Mode
-from shared.errors import DrainingError
+from shared.errors import DrainingError, GuestExistsError
 from shared.essa.v1 import essa_pb2 as pb
-from shared.rpc.channel import HostUnreachableError, call
+from shared.rpc.channel import HELD_SECONDS, HostUnreachableError, call
 from shared.telemetry import logger
 
 _MODES: Final = {Mode.SEED: pb.MODE_SEED, Mode.KVM: pb.MODE_KVM}
@@ -22,11 +24,15 @@ _RETRY_SECONDS: Final = 0.1
 _SHORT_SECONDS: Final = 1.0
 """A host that is there within so long was not waited for."""
 _REMIND_SECONDS: Final = 10.0
+NAME_SECONDS: Final = HELD_SECONDS + 1.0
+"""A name that is in use for so long has a live holder, or one whose machine vanished, which the
+host notices by its keepalive."""
 
 
 async def open_session(stub: Any, config: GuestConfig) -> pb.OpenGuestResponse:
     """Open the guest, waiting up to `config.wait_seconds` for the host to be there.
 
+    For a name in use it waits no longer than that either, and at most NAME_SECONDS.
     Raises the EssaError that the host answers, or HostUnreachableError.
     """
     request = pb.OpenGuestRequest(
@@ -36,10 +42,12 @@ async def open_session(stub: Any, config: GuestConfig) -> pb.OpenGuestResponse:
         device_count=config.device_count,
         mode=_MODES[config.mode],
         essa_enabled=config.essa_enabled,
+        take_over=True,
     )
     loop = asyncio.get_running_loop()
     deadline = loop.time() + config.wait_seconds
     remind_at = loop.time() + _SHORT_SECONDS
+    name_deadline: float | None = None
     while True:
         try:
             response: pb.OpenGuestResponse = await call(stub, "OpenGuest", request, config.host)
@@ -52,6 +60,14 @@ async def open_session(stub: Any, config: GuestConfig) -> pb.OpenGuestResponse:
                 remind_at = now + _REMIND_SECONDS
                 seconds_left = round(deadline - now, 1)
                 logger().warning("host_awaited", seconds_left=seconds_left, reason=str(error))
+        except GuestExistsError as error:
+            now = loop.time()
+            if name_deadline is None:
+                patience = min(NAME_SECONDS, config.wait_seconds)
+                name_deadline = now + patience
+                logger().info("name_awaited", seconds_left=patience, reason=str(error))
+            if now + _RETRY_SECONDS > name_deadline:
+                raise
         await asyncio.sleep(_RETRY_SECONDS)
 
 

@@ -93,6 +93,8 @@ class EssaServicer(essa_pb2_grpc.EssaServiceServicer):
         """Open a guest and give out its token."""
         spec = spec_from_message(request)
         bind(guest=spec.name)
+        if request.take_over and self._shell.close_abandoned(spec.name):
+            logger().warning("guest_taken_over")
         session = self._shell.open_guest(spec)
         logger().info("guest_opened", pages=spec.page_count, vcpus=spec.vcpu_count)
         incarnation = self._shell.sessions.incarnation
@@ -156,6 +158,7 @@ class EssaServicer(essa_pb2_grpc.EssaServiceServicer):
             raise self._why_ended() from None
         finally:
             if stream is not None:
+                self._shell.stream_gone(stream.session)
                 await stream.close()
 
     def _same_session(self, stream: OutcomeStream, message: pb.Session) -> None:

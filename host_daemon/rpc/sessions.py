@@ -4,11 +4,14 @@ Rules:
 - A token is 128 random bits; it belongs to one guest of one incarnation of the host.
 - What has to outlive the process is in `GuestSession.snapshot`; sinks are connections and
   do not.
+- A guest with a connection is held; one without is held for HELD_SECONDS after it was last
+  heard. A resumed guest counts as heard at that moment.
 """
 
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
@@ -18,6 +21,7 @@ from shared.commands import Command, DiscardFault, Outcome
 from shared.errors import GuestNotFoundError, InvalidTokenError, StaleIncarnationError
 from shared.essa.v1 import essa_pb2 as pb
 from shared.rpc import codec
+from shared.rpc.channel import HELD_SECONDS
 from shared.session.host_end import HostEnd
 
 TOKEN_BYTES: Final = 16
@@ -62,7 +66,8 @@ class GuestSession:
     waiting: where the outcome of an issuer's parked command goes. by_hand: vCPUs whose
     parked command came by ExecuteEssa, with who waits for it, if anybody still does.
     deferred: commands that came for such a vCPU meanwhile, not yet executed. stamp: of a host that
-    records its run: told of every message of outcomes before it is sent.
+    records its run: told of every message of outcomes before it is sent. heard_at: when its holder
+    was last heard, by the clock of `Sessions`.
     """
 
     guest_id: int
@@ -75,6 +80,7 @@ class GuestSession:
     streams: dict[OutcomeSink, None] = field(default_factory=dict)
     subscriber: FaultSink | None = None
     stamp: Callable[[pb.ExecuteResponse], None] | None = None
+    heard_at: float = 0.0
 
     def wait_for(self, vcpu: int, sink: OutcomeSink) -> None:
         """Send the outcome of the issuer's parked command to `sink`, and nowhere else."""
@@ -148,10 +154,11 @@ def new_session(guest_id: int, spec: GuestSpec, token: bytes | None = None) -> G
 
 
 class Sessions:
-    """All open guests, in the order in which they were opened."""
+    """All open guests, in the order in which they were opened. clock: in seconds."""
 
-    def __init__(self, incarnation: int) -> None:
+    def __init__(self, incarnation: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.incarnation = incarnation
+        self.clock = clock
         self._by_id: dict[int, GuestSession] = {}
         self._by_token: dict[bytes, GuestSession] = {}
         self._by_name: dict[str, GuestSession] = {}
@@ -164,6 +171,7 @@ class Sessions:
 
     def add(self, session: GuestSession) -> None:
         """Make an open guest known."""
+        self.heard(session)
         self._by_id[session.guest_id] = session
         self._by_token[session.token] = session
         self._by_name[session.spec.name] = session
@@ -173,6 +181,18 @@ class Sessions:
         del self._by_id[session.guest_id]
         del self._by_token[session.token]
         del self._by_name[session.spec.name]
+
+    def heard(self, session: GuestSession) -> None:
+        """The guest's holder made a call, or had a stream until now."""
+        session.heard_at = self.clock()
+
+    def abandoned(self, name: str) -> GuestSession | None:
+        """The open guest of that name, if nobody holds it any more."""
+        session = self._by_name.get(name)
+        if session is None or session.streams or session.subscriber is not None:
+            return None
+        silent = self.clock() - session.heard_at >= HELD_SECONDS
+        return session if silent else None
 
     def is_open(self, session: GuestSession) -> bool:
         """Whether the guest is open still."""

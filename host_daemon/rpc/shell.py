@@ -84,10 +84,25 @@ class HostShell:
         self.watchers.tell(EventKind.GUEST_CLOSED, session.spec.name)
         self._settle()  # its frames may be what others wait for
 
+    def close_abandoned(self, name: str) -> bool:
+        """Close the guest of that name if nobody holds it any more; returns whether it did."""
+        self.refuse_while_draining()
+        session = self.sessions.abandoned(name)
+        if session is None:
+            return False
+        self.close_guest(session)
+        return True
+
     def session(self, token: bytes, incarnation: int) -> GuestSession:
         """The session that a call names. Raises DrainingError and what `by_token` raises."""
         self.refuse_while_draining()
-        return self.sessions.by_token(token, incarnation)
+        session = self.sessions.by_token(token, incarnation)
+        self.sessions.heard(session)
+        return session
+
+    def stream_gone(self, session: GuestSession) -> None:
+        """A stream of Execute is about to close."""
+        self.sessions.heard(session)
 
     # Commands
 
@@ -159,6 +174,7 @@ class HostShell:
         """The connection is gone; another one may have taken its place before."""
         if session.subscriber is sink:
             session.subscriber = None
+            self.sessions.heard(session)
 
     def acknowledge(self, session: GuestSession, numbers: Sequence[int]) -> None:
         """Forget faults. Raises InvalidRequestError, with none forgotten."""

@@ -137,6 +137,11 @@ POLICIES: Final = {
 RETRY_DELAYS_SECONDS: Final = (0.05, 0.1, 0.2, 0.4, 0.8)
 
 
+HELD_SECONDS: Final = 2.0
+"""A guest without streams and calls keeps its name for so long, which the wire promises. A
+stream that broke while the host was there is made again well within it."""
+
+
 class HostUnreachableError(Exception):
     """The transport failed: no host there, a deadline passed, or a connection broke."""
 

@@ -28,9 +28,9 @@ from guest_agent.workload.replay import Access, Replayer
 from guest_agent.workload.stackdist import lru_curve
 from shared.arch import Mode, Orc
 from shared.commands import Essa
-from shared.errors import GuestExistsError
+from shared.errors import GuestExistsError, InvalidTokenError
 from shared.essa.v1 import essa_pb2 as pb
-from shared.rpc.channel import Address, HostUnreachableError
+from shared.rpc.channel import HELD_SECONDS, Address, HostUnreachableError
 from tests.guest_shell.traces import busy_trace, trace_of
 from tests.rpc.world import World, running_host
 
@@ -208,13 +208,55 @@ def test_a_name_in_use_is_refused_and_a_closed_guest_frees_it(tmp_path: Path) ->
 
     async def body() -> None:
         async with asyncio.timeout(SECONDS_MAX), running_host(tmp_path, 64) as world:
-            configuration = config(world.listen, "twin", vcpu_count=1)
+            configuration = config(world.listen, "twin", vcpu_count=1, wait_seconds=0.3)
             session = await world.open_guest("twin")
+            await world.subscribe(session)
             with pytest.raises(GuestExistsError):
                 await GuestAgent(configuration, plan).run()
             await world.essa.CloseGuest(pb.CloseGuestRequest(session=session))
             await GuestAgent(configuration, plan).run()
             await GuestAgent(configuration, plan).run()
+
+    asyncio.run(body())
+
+
+def test_a_dead_holders_name_is_waited_for_and_told_once(tmp_path: Path) -> None:
+    """As after a kill, or an OpenGuest whose answer was lost: nobody has a stream."""
+    plan = make_plan([trace_of(Read(0, 0, 0, 4))], 1)
+
+    async def body() -> None:
+        async with asyncio.timeout(SECONDS_MAX), running_host(tmp_path, 64) as world:
+            await world.open_guest("heir")
+            former = world.shell.sessions.by_name("heir")
+            agent = GuestAgent(config(world.listen, "heir", vcpu_count=1), plan)
+            running = asyncio.create_task(agent.run())
+            await world.until(lambda: any(e["event"] == "name_awaited" for e in logs))
+            assert world.shell.sessions.is_open(former)
+            former.heard_at -= HELD_SECONDS
+            report = await running
+            assert report.requests == 1
+
+    with capture_logs() as logs:
+        asyncio.run(body())
+    (told,) = [entry for entry in logs if entry["event"] == "name_awaited"]
+    assert told["log_level"] == "info"
+    assert "heir" in told["reason"]
+
+
+def test_a_guest_whose_name_was_taken_over_stops_and_says_so(tmp_path: Path) -> None:
+    plan = make_plan([busy_trace(7, 100_000)], 2)
+
+    async def body() -> None:
+        async with asyncio.timeout(SECONDS_MAX), running_host(tmp_path, 256) as world:
+            agent = GuestAgent(config(world.listen, "robbed", vcpu_count=2), plan)
+            running = asyncio.create_task(agent.run())
+            await world.until(lambda: agent.progress().requests > 5)
+            world.shell.close_guest(world.shell.sessions.by_name("robbed"))
+            successor = await world.open_guest("robbed")
+            with pytest.raises(InvalidTokenError, match="its name was taken over"):
+                await running
+            # What the robbed one did on its way out did not touch its successor.
+            assert world.shell.sessions.by_name("robbed").token == successor.token
 
     asyncio.run(body())
 

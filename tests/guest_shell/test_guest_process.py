@@ -118,13 +118,13 @@ def test_a_stopped_host_resumes_and_the_guest_notices_nothing(tmp_path: Path, tr
     assert (figures["requests"], figures["reboots"]) == (2_500, 0)
 
 
-def test_a_killed_guests_disk_serves_the_next(tmp_path: Path, trace: Path) -> None:
+def test_a_killed_guests_name_and_disk_serve_the_next_at_once(tmp_path: Path, trace: Path) -> None:
     disk = ("--disk", str(tmp_path / "disk"))
     with new_host(tmp_path) as host:
         first = Guest(host, "a", trace, *disk)
         first.wait_for("guest_progressed", requests=300)
         first.kill()
-        second = Guest(host, "b", trace, *disk, "--requests", "1000")
+        second = Guest(host, "a", trace, *disk, "--requests", "1000")
         assert second.end()["requests"] == 1_000
 
 

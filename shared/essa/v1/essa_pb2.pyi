@@ -96,7 +96,7 @@ MODE_SEED: Mode
 MODE_KVM: Mode
 
 class OpenGuestRequest(_message.Message):
-    __slots__ = ("name", "page_count", "vcpu_count", "device_count", "mode", "essa_enabled", "unused_access_resident_ok", "unbacked_ranges")
+    __slots__ = ("name", "page_count", "vcpu_count", "device_count", "mode", "essa_enabled", "unused_access_resident_ok", "unbacked_ranges", "take_over")
     NAME_FIELD_NUMBER: _ClassVar[int]
     PAGE_COUNT_FIELD_NUMBER: _ClassVar[int]
     VCPU_COUNT_FIELD_NUMBER: _ClassVar[int]
@@ -105,6 +105,7 @@ class OpenGuestRequest(_message.Message):
     ESSA_ENABLED_FIELD_NUMBER: _ClassVar[int]
     UNUSED_ACCESS_RESIDENT_OK_FIELD_NUMBER: _ClassVar[int]
     UNBACKED_RANGES_FIELD_NUMBER: _ClassVar[int]
+    TAKE_OVER_FIELD_NUMBER: _ClassVar[int]
     name: str
     page_count: int
     vcpu_count: int
@@ -113,7 +114,8 @@ class OpenGuestRequest(_message.Message):
     essa_enabled: bool
     unused_access_resident_ok: bool
     unbacked_ranges: _containers.RepeatedCompositeFieldContainer[PageRange]
-    def __init__(self, name: _Optional[str] = ..., page_count: _Optional[int] = ..., vcpu_count: _Optional[int] = ..., device_count: _Optional[int] = ..., mode: _Optional[_Union[Mode, str]] = ..., essa_enabled: bool = ..., unused_access_resident_ok: bool = ..., unbacked_ranges: _Optional[_Iterable[_Union[PageRange, _Mapping]]] = ...) -> None: ...
+    take_over: bool
+    def __init__(self, name: _Optional[str] = ..., page_count: _Optional[int] = ..., vcpu_count: _Optional[int] = ..., device_count: _Optional[int] = ..., mode: _Optional[_Union[Mode, str]] = ..., essa_enabled: bool = ..., unused_access_resident_ok: bool = ..., unbacked_ranges: _Optional[_Iterable[_Union[PageRange, _Mapping]]] = ..., take_over: bool = ...) -> None: ...
 
 class OpenGuestResponse(_message.Message):
     __slots__ = ("session", "guest_id")

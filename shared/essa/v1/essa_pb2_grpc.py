@@ -72,8 +72,11 @@ class EssaServiceServicer(object):
     """
 
     def OpenGuest(self, request, context):
-        """Opens a guest: all its memory is untouched, and nothing else in the host changes.
-        Not idempotent. Reasons: GUEST_EXISTS, PAGING_SPACE_FULL, INVALID_REQUEST, DRAINING.
+        """Opens a guest: all its memory is untouched, and nothing else in the host changes, unless
+        take_over closes a guest that nobody holds any more.
+        Not idempotent: a call whose answer was lost may have opened a guest that nobody holds.
+        With take_over it may be sent again, at first perhaps answered GUEST_EXISTS.
+        Reasons: GUEST_EXISTS, PAGING_SPACE_FULL, INVALID_REQUEST, DRAINING.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
