@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
@@ -21,6 +22,7 @@ from guest_agent.kernel.cpu import Cpu, KernelBug
 from guest_agent.kernel.guards import FIXED
 from guest_agent.kernel.kernel import Hints
 from guest_agent.report import Report
+from guest_agent.rpc import session
 from guest_agent.watch import DeadlockError
 from guest_agent.workload.events import Fsync, Read, Write
 from guest_agent.workload.plan import DISK, Plan, Spread, make_plan
@@ -30,7 +32,7 @@ from shared.arch import Mode, Orc
 from shared.commands import Essa
 from shared.errors import GuestExistsError, InvalidTokenError
 from shared.essa.v1 import essa_pb2 as pb
-from shared.rpc.channel import HELD_SECONDS, Address, HostUnreachableError
+from shared.rpc.channel import HELD_SECONDS, Address, HostUnreachableError, call
 from tests.guest_shell.traces import busy_trace, trace_of
 from tests.rpc.world import World, running_host
 
@@ -209,11 +211,11 @@ def test_a_name_in_use_is_refused_and_a_closed_guest_frees_it(tmp_path: Path) ->
     async def body() -> None:
         async with asyncio.timeout(SECONDS_MAX), running_host(tmp_path, 64) as world:
             configuration = config(world.listen, "twin", vcpu_count=1, wait_seconds=0.3)
-            session = await world.open_guest("twin")
-            await world.subscribe(session)
+            twin = await world.open_guest("twin")
+            await world.subscribe(twin)
             with pytest.raises(GuestExistsError):
                 await GuestAgent(configuration, plan).run()
-            await world.essa.CloseGuest(pb.CloseGuestRequest(session=session))
+            await world.essa.CloseGuest(pb.CloseGuestRequest(session=twin))
             await GuestAgent(configuration, plan).run()
             await GuestAgent(configuration, plan).run()
 
@@ -241,6 +243,33 @@ def test_a_dead_holders_name_is_waited_for_and_told_once(tmp_path: Path) -> None
     (told,) = [entry for entry in logs if entry["event"] == "name_awaited"]
     assert told["log_level"] == "info"
     assert "heir" in told["reason"]
+
+
+def test_an_open_guest_whose_answer_was_lost_is_sent_again_and_succeeds_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = make_plan([trace_of(Read(0, 0, 0, 4))], 1)
+    lost: list[pb.OpenGuestResponse] = []
+
+    async def losing(stub: Any, method: str, request: Any, host: object) -> Any:
+        response = await call(stub, method, request, host)
+        if method == "OpenGuest" and not lost:
+            lost.append(response)
+            raise HostUnreachableError("no answer")
+        return response
+
+    monkeypatch.setattr(session, "call", losing)
+
+    async def body() -> None:
+        async with asyncio.timeout(SECONDS_MAX), running_host(tmp_path, 64) as world:
+            agent = GuestAgent(config(world.listen, "again", vcpu_count=1), plan)
+            running = asyncio.create_task(agent.run())
+            await world.until(lambda: len(lost) > 0)
+            world.shell.sessions.by_name("again").heard_at -= HELD_SECONDS
+            assert (await running).requests == 1
+            assert len(world.shell.sessions) == 0
+
+    asyncio.run(body())
 
 
 def test_a_guest_whose_name_was_taken_over_stops_and_says_so(tmp_path: Path) -> None:

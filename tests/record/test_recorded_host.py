@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from types import FunctionType
+from typing import Any
 
 import pytest
 
-from host_daemon.core.config import HostConfig
+from host_daemon.core.config import GuestSpec, HostConfig
 from host_daemon.core.host import Host
 from host_daemon.recording import RecordedHost
+from host_daemon.rpc.recorded_shell import RecordedShell
+from host_daemon.rpc.sessions import Sessions
 from race_explorer.recorded.log import HOST_RECORDS
 from shared.errors import InvalidRequestError
+from shared.rpc.channel import HELD_SECONDS
 from tests.rpc.world import FirstChoice
 
 LOOKS = {
@@ -59,3 +63,22 @@ def test_what_the_core_refuses_is_no_step() -> None:
     with pytest.raises(InvalidRequestError):
         host.withhold(frames=9, slots=0)
     assert (records, host.steps) == ([], 0)
+
+
+class NoDevice:
+    def start(self, _shell: object) -> None:
+        pass
+
+
+def test_a_guest_that_is_taken_over_is_a_close_and_an_open() -> None:
+    records: list[list[Any]] = []
+    host = RecordedHost(HostConfig(8, 8), FirstChoice(), records.append)
+    now = 0.0
+    shell = RecordedShell(host, NoDevice(), Sessions(1, lambda: now))  # type: ignore[arg-type]
+    spec = GuestSpec("guest", page_count=1)
+    shell.open_guest(spec)
+    assert not shell.close_abandoned("guest")
+    now += HELD_SECONDS
+    assert shell.close_abandoned("guest")
+    assert shell.open_guest(spec).stamp is not None
+    assert [record[0] for record in records] == ["open", "close", "open"]
