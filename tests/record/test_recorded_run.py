@@ -27,6 +27,7 @@ from tests.process.host_process import ESSA, HostProcess, essa_here
 pytestmark = pytest.mark.process
 
 SECONDS_MAX = 100
+RUNS_MAX = 5
 GOOD, BAD, HOST = "guest-good.essa-run", "guest-bad.essa-run", "host.essa-run"
 
 
@@ -40,8 +41,20 @@ def _guest(host: HostProcess, run: Path, name: str, options: str) -> subprocess.
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory of a recorded run."""
-    directory = tmp_path_factory.mktemp("recorded")
+    """The directory of a recorded run in which the host took pages that the guest then missed.
+
+    Which it takes is drawn, and not from a seed: a run without a discard fault, or without the damage that a
+    guard is off for, is made anew.
+    """
+    for _ in range(RUNS_MAX):
+        directory = tmp_path_factory.mktemp("recorded")
+        if _record(directory) > 0:
+            return directory / "run"
+    raise AssertionError(f"no discard fault, or no damage, in {RUNS_MAX} runs")
+
+
+def _record(directory: Path) -> int:
+    """Record two guests; the discard faults of the first, or 0 if the second went right."""
     run = directory / "run"
     memory = "--memory", "100", "--paging-size", "600", "--policy", "random"
     with HostProcess(directory, *memory, "--record", str(run)) as host:
@@ -51,10 +64,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
         figures = json.loads(good.communicate(timeout=SECONDS_MAX)[0])
         bad.communicate(timeout=SECONDS_MAX)
-        assert (good.returncode, bad.returncode) == (0, 1)
-        assert figures["discard_faults"] > 0
+        assert good.returncode == 0
         assert host.stop()[0] == 0
-    return run
+    return int(figures["discard_faults"]) if bad.returncode == 1 else 0
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ parked for as long as a test needs it.
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -187,6 +188,10 @@ class World:
             await asyncio.sleep(0)
 
 
+def _told(bug: Exception) -> str:
+    return "".join(traceback.format_exception(bug))
+
+
 @asynccontextmanager
 async def running_host(directory: Path, frames: int = 128) -> AsyncIterator[World]:
     bugs: list[Exception] = []
@@ -205,7 +210,7 @@ async def running_host(directory: Path, frames: int = 128) -> AsyncIterator[Worl
     try:
         yield world
         shell.host.check()
-        assert bugs == []
+        assert bugs == [], "".join(map(_told, bugs))
     finally:
         for channel in world.channels:
             await channel.close(None)
