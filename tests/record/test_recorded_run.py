@@ -43,8 +43,8 @@ def _guest(host: HostProcess, run: Path, name: str, options: str) -> subprocess.
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory of a recorded run in which the host took pages that the guest then missed.
 
-    Which it takes is drawn, and not from a seed: a run without a discard fault, or without the damage that a
-    guard is off for, is made anew.
+    Which it takes is drawn, and not from a seed: a run without a discard fault, or without the
+    damage that a guard is off for, is made anew.
     """
     for _ in range(RUNS_MAX):
         directory = tmp_path_factory.mktemp("recorded")
