@@ -1,17 +1,28 @@
-"""How operators' commands reach the host: one connection, the host's errors as they are."""
+"""How operators' commands reach the host: one connection, the host's errors as they are.
+
+Rules:
+- Every command of a `ControlTyper` has `--tls` and `--insecure`, and need not know of them.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, TypeVar
+from contextvars import ContextVar
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any, Final, TypeVar, get_type_hints
 
+import grpc
 import typer
 
 from essa_cli.errors import CliError
+from essa_cli.security import Insecure, TlsDirectory, client_tls
 from shared.essa.v1 import essa_pb2_grpc
-from shared.rpc.channel import HostUnreachableError, call, connect, parse_address
+from shared.identity import Role
+from shared.rpc.channel import Address, HostUnreachableError, call, connect, parse_address
 
 Control = Annotated[
     str,
@@ -28,13 +39,65 @@ Result = TypeVar("Result")
 Method = Callable[[str, Any], Awaitable[Any]]
 """Calls a method of ControlService by name."""
 
+_SECURITY: Final[ContextVar[tuple[Path | None, bool]]] = ContextVar("_SECURITY")
+_OPTIONS: Final = {"tls": (TlsDirectory, None), "insecure": (Insecure, False)}
+
+
+class ControlTyper(typer.Typer):
+    """A group of operators' commands."""
+
+    def command(self, *arguments: Any, **keywords: Any) -> Callable[[Any], Any]:
+        """As of any group; the command gets `--tls` and `--insecure` too."""
+        register = super().command(*arguments, **keywords)
+
+        def add(function: Callable[..., Any]) -> Callable[..., Any]:
+            register(_secured(function))
+            return function
+
+        return add
+
+
+def _secured(function: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(function)
+    def command(*arguments: Any, tls: Path | None, insecure: bool, **keywords: Any) -> Any:
+        token = _SECURITY.set((tls, insecure))
+        try:
+            return function(*arguments, **keywords)
+        finally:
+            _SECURITY.reset(token)
+
+    hints = get_type_hints(function, include_extras=True)
+    parameters = [
+        parameter.replace(annotation=hints[name])
+        for name, parameter in inspect.signature(function).parameters.items()
+    ]
+    for name, (annotation, default) in _OPTIONS.items():
+        kind = inspect.Parameter.KEYWORD_ONLY
+        parameters.append(inspect.Parameter(name, kind, default=default, annotation=annotation))
+        hints[name] = annotation
+    described: Any = command
+    described.__signature__ = inspect.Signature(parameters, return_annotation=hints.get("return"))
+    described.__annotations__ = hints
+    return command
+
+
+def operator_channel(address: Address) -> grpc.aio.Channel:
+    """A channel as the running command's `--tls` says. The caller closes it.
+
+    Raises InvalidRequestError.
+    """
+    directory, insecure = _SECURITY.get((None, False))
+    roles = (Role.OPERATOR,)
+    tls = client_tls(address, "--control", directory, insecure=insecure, roles=roles)
+    return connect(address, tls.channel_credentials() if tls else None)
+
 
 def ask(control: str, work: Callable[[Method], Awaitable[Result]]) -> Result:
     """Do work that calls the host's methods, over one connection."""
     address = parse_address(control, "--control")
 
     async def session() -> Result:
-        channel = connect(address)
+        channel = operator_channel(address)
         try:
             stub: Any = essa_pb2_grpc.ControlServiceStub(channel)  # type: ignore[no-untyped-call]
             return await work(lambda method, request: call(stub, method, request, address))

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from essa_cli import ctl_faults, ctl_plan, ctl_watch
 from essa_cli import ctl_views as views
-from essa_cli.control import Control, Json, Method, ask, print_json
+from essa_cli.control import Control, ControlTyper, Json, Method, ask, print_json
 from essa_cli.errors import CliError
 from shared.essa.v1 import essa_pb2 as pb
 from shared.rpc.channel import DEFAULT_CONTROL
@@ -26,7 +26,7 @@ Name = Annotated[str, typer.Argument(help="An open guest.", metavar="GUEST")]
 
 def register(app: typer.Typer) -> None:
     """Add this module's commands to `app`."""
-    ctl = typer.Typer(
+    ctl = ControlTyper(
         no_args_is_help=True,
         help="Look at a running host, evict pages by hand, make things go wrong.",
         epilog="Example: essa ctl status --control unix:essa-control.sock",

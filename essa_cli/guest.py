@@ -18,6 +18,7 @@ import uvloop
 from essa_cli.errors import CliError
 from essa_cli.guest_views import bar, log, print_report
 from essa_cli.pid_file import write_pid_file
+from essa_cli.security import Insecure, TlsDirectory, client_tls
 from guest_agent.agent import GuestAgent, load_plan
 from guest_agent.config import ConfigError, GuestConfig, MixConfig
 from guest_agent.disk import DiskFileError
@@ -37,6 +38,7 @@ from host_daemon.config import parse_pages
 from shared import telemetry
 from shared.arch import Mode
 from shared.collection import collect_seldom
+from shared.identity import Role
 from shared.metrics import MetricsServer, metrics_address
 from shared.rpc.channel import DEFAULT_LISTEN, Address, HostUnreachableError, parse_address
 from shared.runlog.writer import RunLogError
@@ -101,7 +103,11 @@ def guest(
         ),
     ] = DEFAULT_LISTEN,
     name: Annotated[
-        str | None, typer.Option(help="The guest's name.  [default: guest-PID]", show_default=False)
+        str | None,
+        typer.Option(
+            help="The guest's name.  [default: guest-PID; with --tls the certificate's]",
+            show_default=False,
+        ),
     ] = None,
     memory: Annotated[
         str, typer.Option(help="Its memory, as 64M or a number of 4 KiB pages.", metavar="SIZE")
@@ -236,6 +242,8 @@ def guest(
             envvar="ESSA_GUEST_INSECURE_METRICS",
         ),
     ] = False,
+    tls: TlsDirectory = None,
+    insecure: Insecure = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> int:
     """Run one guest: traces or a mixed workload, every byte checked."""
@@ -256,12 +264,15 @@ def guest(
         raise CliError("give the guest something to do: --trace FILE|NAME or --workload mixed")
     if pid_file is not None:
         write_pid_file(pid_file)
+    address = parse_address(host, "--host")
+    credentials = client_tls(address, "--host", tls, insecure=insecure, roles=(Role.GUEST,))
     if hints is None:
         hints = Hints.UNUSED if mode is Mode.KVM else Hints.VOLATILE
     try:
         config = GuestConfig(
-            host=parse_address(host, "--host"),
-            name=name or f"guest-{os.getpid()}",
+            host=address,
+            tls=credentials,
+            name=name or (credentials.identity.name if credentials else f"guest-{os.getpid()}"),
             page_count=parse_pages(memory, "--memory", PAGES_MAX),
             vcpu_count=vcpus,
             disk=disk,

@@ -132,6 +132,14 @@ def host(
             "--insecure-metrics", help="Allow --metrics where other machines can read them."
         ),
     ] = False,
+    tls: Annotated[
+        Path | None,
+        typer.Option(
+            help="cert.pem, key.pem and ca.pem of this host: TCP addresses take only peers with "
+            "a certificate. [default: $ESSA_TLS, or none]",
+            metavar="DIRECTORY",
+        ),
+    ] = None,
     insecure: Annotated[
         bool,
         typer.Option(
@@ -157,6 +165,7 @@ def host(
         "metrics": metrics,
         "insecure_metrics": insecure_metrics or None,
         "insecure": insecure or None,
+        "tls": tls,
     }
     configuration = config.parse({k: v for k, v in given.items() if v is not None})
     if pid_file is not None:

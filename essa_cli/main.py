@@ -25,7 +25,7 @@ def essa() -> None:
     """Page host virtual assist (s390 ESSA) over gRPC: host, guests, traces, races."""
 
 
-_ROOMS = ("host", "guest", "ctl", "trace", "demo", "soak", "experiment", "races")
+_ROOMS = ("host", "guest", "ctl", "certs", "health", "trace", "demo", "soak", "experiment", "races")
 """Modules of this package; each has `register(app)`."""
 
 

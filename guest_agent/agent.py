@@ -149,7 +149,8 @@ class GuestAgent:
 
     async def _run_on(self, path: Path) -> Report:
         store = open_block_store(path, DISK)
-        channel = connect(self._config.host)
+        tls = self._config.tls
+        channel = connect(self._config.host, tls.channel_credentials() if tls else None)
         try:
             found = await store.versions()
             if self._config.record is not None:

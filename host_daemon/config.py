@@ -12,7 +12,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from pydantic import ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -21,9 +21,20 @@ from host_daemon.core.config import FRAME_COUNT_MAX, SLOT_COUNT_MAX, HostConfig
 from host_daemon.core.policies import policy_names
 from shared.arch import PAGE_SIZE
 from shared.errors import InvalidRequestError
+from shared.identity import Role
 from shared.metrics import metrics_address
-from shared.rpc.channel import DEFAULT_CONTROL, DEFAULT_LISTEN, Address, parse_address
+from shared.rpc.channel import (
+    DEFAULT_CONTROL,
+    DEFAULT_LISTEN,
+    Address,
+    check_reach,
+    parse_address,
+)
+from shared.rpc.tls_option import TLS_VARIABLE, tls_option
 from shared.telemetry import FORMATS, LEVELS
+
+if TYPE_CHECKING:
+    from shared.rpc.tls import Tls
 
 _SIZE: Final = re.compile(r"([0-9]{1,15})(?:([KMGT])(?:i?B)?)?", re.IGNORECASE)
 _SHIFTS: Final = {"K": 10, "M": 20, "G": 30, "T": 40}
@@ -42,6 +53,7 @@ class DaemonConfig:
     paging_file: None for a nameless file that goes with the process. state_dir: None for a
     daemon that keeps nothing over its end. metrics: where scrapers find it, or None. record: the
     directory of the run that it records.
+    tls: what it shows and asks for on TCP; None for plain ports.
     """
 
     listen: tuple[Address, ...]
@@ -53,6 +65,7 @@ class DaemonConfig:
     log_format: str = "auto"
     metrics: Address | None = None
     record: Path | None = None
+    tls: Tls | None = None
 
 
 def wrong(option: str, value: object, bound: str) -> InvalidRequestError:
@@ -102,6 +115,7 @@ class HostSettings(BaseSettings):
     metrics: str | None = None
     insecure_metrics: bool = False
     insecure: bool = False
+    tls: Path | None = None
 
     @field_validator("listen", mode="before")
     @classmethod
@@ -134,7 +148,16 @@ class HostSettings(BaseSettings):
             log_format=self.log_format,
             metrics=self._metrics(),
             record=self.record,
+            tls=self._tls(),
         )
+
+    def _tls_directory(self) -> Path | None:
+        shared_one = os.environ.get(TLS_VARIABLE)
+        return self.tls or (Path(shared_one) if shared_one else None)
+
+    def _tls(self) -> Tls | None:
+        directory = self._tls_directory()
+        return tls_option(directory, insecure=self.insecure, roles=(Role.HOST,))
 
     def _addresses(self) -> tuple[Address, ...]:
         if not self.listen:
@@ -154,9 +177,8 @@ class HostSettings(BaseSettings):
 
     def _address(self, text: str, option: str) -> Address:
         address = parse_address(text, option)
-        if not address.local and not self.insecure:
-            bound = "a Unix socket or a loopback address unless --insecure is given"
-            raise wrong(option, address, bound)
+        protected = self.insecure or self._tls_directory() is not None
+        check_reach(address, option, protected=protected)
         return address
 
     def _host(self) -> HostConfig:

@@ -98,7 +98,7 @@ async def run(config: DaemonConfig) -> int:
         if config.record is not None:
             record = create_run_log(config.record, HOST_FILE)
         shell = _make_shell(config, device, data, book, record)
-        servers = Servers(shell, stop.bug_found)
+        servers = Servers(shell, stop.bug_found, config.tls)
         metrics = _metrics(config, shell)
         listen, control = servers.bind(config.listen, config.control)
         if data is not None and config.state_dir is not None:

@@ -51,6 +51,24 @@ class InvalidTokenError(EssaError):
     reason = "INVALID_TOKEN"
 
 
+class IdentityMismatchError(EssaError):
+    """The peer's certificate names somebody else than the guest it speaks for."""
+
+    reason = "IDENTITY_MISMATCH"
+
+
+class RoleNotAllowedError(EssaError):
+    """The peer's certificate is of a role that this service is not for."""
+
+    reason = "ROLE_NOT_ALLOWED"
+
+
+class NameTakenError(EssaError):
+    """The authority gave this name to another key before."""
+
+    reason = "NAME_TAKEN"
+
+
 class StaleIncarnationError(EssaError):
     """The host was restarted without its state. The guest has to reboot from its disk."""
 

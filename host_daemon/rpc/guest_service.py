@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Callable
 from typing import Any, Final
 
 from host_daemon.core.config import GuestSpec
 from host_daemon.faults.rule import Rule
 from host_daemon.rpc.injection import Injector
+from host_daemon.rpc.peers import check_name
 from host_daemon.rpc.sessions import GuestSession
 from host_daemon.rpc.shell import HostShell
 from host_daemon.rpc.streams import FaultStream, OutcomeStream
@@ -19,6 +19,7 @@ from shared.errors import DrainingError, InvalidRequestError, InvalidTokenError
 from shared.essa.v1 import essa_pb2 as pb
 from shared.essa.v1 import essa_pb2_grpc
 from shared.faults import Kind
+from shared.identity import NAME, NAME_BOUND
 from shared.rpc import codec
 from shared.rpc.status import decoded, reports_status
 from shared.telemetry import bind, logger
@@ -26,16 +27,15 @@ from shared.telemetry import bind, logger
 MODES: Final = {pb.MODE_SEED: Mode.SEED, pb.MODE_KVM: Mode.KVM}
 RANGES_MAX: Final = 1024
 FAULT_NUMBERS_MAX: Final = 65_536
-_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 BugFound = Callable[[Exception], None]
 
 
 def spec_from_message(request: pb.OpenGuestRequest) -> GuestSpec:
     """Decode and check what a new guest is to be."""
-    if _NAME.fullmatch(request.name) is None:
+    if NAME.fullmatch(request.name) is None:
         raise InvalidRequestError(
-            f"name is {request.name!r}; it must be 1 to 64 of A-Z a-z 0-9 . _ -",
+            f"name is {request.name!r}; it must be {NAME_BOUND}",
             field="name",
             value=request.name,
         )
@@ -74,18 +74,31 @@ def check_range_count(field: str, count: int) -> None:
 
 
 class EssaServicer(essa_pb2_grpc.EssaServiceServicer):
-    """Serves guests. bug_found: told of every exception that is our own bug."""
+    """Serves guests. bug_found: told of every exception that is our own bug.
 
-    def __init__(self, shell: HostShell, injector: Injector, bug_found: BugFound) -> None:
+    identified: whether peers may have certificates, which then say who they are.
+    """
+
+    def __init__(
+        self,
+        shell: HostShell,
+        injector: Injector,
+        bug_found: BugFound,
+        *,
+        identified: bool = False,
+    ) -> None:
+        self._identified = identified
         self._shell = shell
         self._injector = injector
         self._book = shell.book
         self.bug_found = bug_found
 
-    def _session(self, message: pb.Session) -> GuestSession:
+    def _session(self, message: pb.Session, context: Any) -> GuestSession:
         """The session that a call names; from here on the call's log says whose it is."""
         session = self._shell.session(message.token, message.incarnation)
         bind(guest=session.spec.name)
+        if self._identified:
+            check_name(context, session.spec.name)
         return session
 
     @reports_status
@@ -93,6 +106,8 @@ class EssaServicer(essa_pb2_grpc.EssaServiceServicer):
         """Open a guest and give out its token."""
         spec = spec_from_message(request)
         bind(guest=spec.name)
+        if self._identified:
+            check_name(context, spec.name)
         if request.take_over and self._shell.close_abandoned(spec.name):
             logger().warning("guest_taken_over")
         session = self._shell.open_guest(spec)
@@ -108,7 +123,7 @@ class EssaServicer(essa_pb2_grpc.EssaServiceServicer):
         self, request: pb.ExecuteEssaRequest, context: Any
     ) -> pb.ExecuteEssaResponse:
         """Decode, execute, encode; only operation 5 ever has to wait."""
-        session = self._session(request.session)
+        session = self._session(request.session, context)
         if not request.HasField("essa"):
             raise InvalidRequestError("essa is missing", field="essa")
         command = codec.essa_from_message(request.essa)
@@ -139,7 +154,7 @@ class EssaServicer(essa_pb2_grpc.EssaServiceServicer):
         try:
             while isinstance(request := decoded(await context.read()), pb.ExecuteRequest):
                 if stream is None:
-                    stream = OutcomeStream(self._session(request.session), context)
+                    stream = OutcomeStream(self._session(request.session, context), context)
                 elif request.HasField("session"):
                     self._same_session(stream, request.session)
                 commands = codec.commands_from_message(request)
@@ -162,13 +177,13 @@ class EssaServicer(essa_pb2_grpc.EssaServiceServicer):
                 await stream.close()
 
     def _same_session(self, stream: OutcomeStream, message: pb.Session) -> None:
-        if self._session(message) is not stream.session:
+        if self._shell.session(message.token, message.incarnation) is not stream.session:
             raise InvalidRequestError("session changed inside a stream", field="session")
 
     @reports_status
     async def SubscribeFaults(self, request: pb.SubscribeFaultsRequest, context: Any) -> None:
         """Send faults as the shell delivers them, several in a message if they are there."""
-        session = self._session(request.session)
+        session = self._session(request.session, context)
         stream = FaultStream(session.spec.name, self._book)
         # Tells the guest that the subscription stands, before the first fault comes.
         await context.send_initial_metadata(())
@@ -187,7 +202,7 @@ class EssaServicer(essa_pb2_grpc.EssaServiceServicer):
         self, request: pb.AcknowledgeFaultsRequest, context: Any
     ) -> pb.AcknowledgeFaultsResponse:
         """Forget faults."""
-        session = self._session(request.session)
+        session = self._session(request.session, context)
         numbers = request.numbers
         if len(numbers) > FAULT_NUMBERS_MAX:
             raise InvalidRequestError(
@@ -211,7 +226,7 @@ class EssaServicer(essa_pb2_grpc.EssaServiceServicer):
         self, request: pb.CloseGuestRequest, context: Any
     ) -> pb.CloseGuestResponse:
         """Close a guest."""
-        session = self._session(request.session)
+        session = self._session(request.session, context)
         self._shell.close_guest(session)
         logger().info("guest_closed")
         return pb.CloseGuestResponse()

@@ -14,7 +14,7 @@ import socket
 import stat
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -23,12 +23,17 @@ from grpc_reflection.v1alpha import reflection
 from host_daemon.rpc.control_service import ControlServicer
 from host_daemon.rpc.guest_service import BugFound, EssaServicer
 from host_daemon.rpc.injection import Injector
+from host_daemon.rpc.peers import RoleInterceptor
 from host_daemon.rpc.shell import HostShell
 from shared.errors import InvalidRequestError
 from shared.essa.v1 import essa_pb2 as pb
 from shared.essa.v1 import essa_pb2_grpc
+from shared.identity import Role
 from shared.rpc.channel import SERVER_OPTIONS, Address
 from shared.rpc.status import tolerant_deserializer
+
+if TYPE_CHECKING:
+    from shared.rpc.tls import Tls
 
 _STUBS: Final[Any] = essa_pb2_grpc  # generated without types
 _HEALTH: Final[Any] = health  # its types do not know of its aio half
@@ -61,17 +66,21 @@ class _Registrar:
 
 
 class Servers:
-    """Both servers. bug_found: see the servicers. injector: what operators inject goes there."""
+    """Both servers. bug_found: see the servicers. injector: what operators inject goes there.
 
-    def __init__(self, shell: HostShell, bug_found: BugFound) -> None:
+    tls: for TCP; None for plain ports.
+    """
+
+    def __init__(self, shell: HostShell, bug_found: BugFound, tls: Tls | None = None) -> None:
         self._health = _HEALTH.aio.HealthServicer()
-        self._guests = grpc.aio.server(options=SERVER_OPTIONS)
-        self._operators = grpc.aio.server(options=SERVER_OPTIONS)
+        self._tls = tls
+        self._guests = self._server(Role.GUEST)
+        self._operators = self._server(Role.OPERATOR)
         self._paths: list[str] = []
         guests, operators = _Registrar(self._guests), _Registrar(self._operators)
         self.injector = Injector(shell)
         essa, control = (
-            EssaServicer(shell, self.injector, bug_found),
+            EssaServicer(shell, self.injector, bug_found, identified=tls is not None),
             ControlServicer(shell, self.injector, bug_found),
         )
         _STUBS.add_EssaServiceServicer_to_server(essa, guests)
@@ -83,6 +92,10 @@ class Servers:
             health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
             names = (service, health.SERVICE_NAME, reflection.SERVICE_NAME)
             reflection.enable_server_reflection(names, server)
+
+    def _server(self, role: Role) -> grpc.aio.Server:
+        guards = () if self._tls is None else (RoleInterceptor(role),)
+        return grpc.aio.server(options=SERVER_OPTIONS, interceptors=guards)
 
     def bind(
         self, listen: Sequence[Address], control: Address
@@ -117,7 +130,10 @@ class Servers:
     def _bind(self, server: grpc.aio.Server, address: Address, option: str) -> Address:
         try:
             _try_socket(address)
-            port = server.add_insecure_port(address.target)
+            if self._tls is None or address.path:
+                port = server.add_insecure_port(address.target)
+            else:
+                port = server.add_secure_port(address.target, self._tls.server_credentials())
         except OSError as error:
             raise _unusable(option, address, _reason(error)) from None
         except RuntimeError as error:  # somebody was faster, or the library is choosier

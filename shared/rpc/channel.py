@@ -102,8 +102,23 @@ def parse_address(text: str, field: str) -> Address:
     return Address(host=found[1] or found[2], port=int(found[3]))
 
 
-def connect(address: Address) -> grpc.aio.Channel:
-    """A channel to the host; connects at the first call. The caller closes it."""
+def check_reach(address: Address, option: str, *, protected: bool) -> None:
+    """Raise InvalidRequestError for an address beyond this machine that nothing protects."""
+    if not address.local and not protected:
+        bound = "a Unix socket or a loopback address unless --tls or --insecure is given"
+        text = f"{option} is {address}; it must be {bound}"
+        raise InvalidRequestError(text, field=option, value=str(address), bound=bound)
+
+
+def connect(
+    address: Address, credentials: grpc.ChannelCredentials | None = None
+) -> grpc.aio.Channel:
+    """A channel to the host; connects at the first call. The caller closes it.
+
+    Unix sockets need no credentials and get none: the file's mode guards them.
+    """
+    if credentials is not None and not address.path:
+        return grpc.aio.secure_channel(address.target, credentials, options=CHANNEL_OPTIONS)
     return grpc.aio.insecure_channel(address.target, options=CHANNEL_OPTIONS)
 
 

@@ -32,6 +32,9 @@ CODES: Final[dict[type[EssaError], grpc.StatusCode]] = {
     errors.FaultNotFoundError: grpc.StatusCode.NOT_FOUND,
     errors.GuestExistsError: grpc.StatusCode.ALREADY_EXISTS,
     errors.InvalidTokenError: grpc.StatusCode.UNAUTHENTICATED,
+    errors.IdentityMismatchError: grpc.StatusCode.PERMISSION_DENIED,
+    errors.RoleNotAllowedError: grpc.StatusCode.PERMISSION_DENIED,
+    errors.NameTakenError: grpc.StatusCode.ALREADY_EXISTS,
     errors.StaleIncarnationError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.SequenceError: grpc.StatusCode.ABORTED,
     errors.PagingSpaceError: grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -75,6 +78,12 @@ def error_of(call: grpc.aio.AioRpcError) -> EssaError | None:
     error = _BY_REASON[reason](call.details() or reason)
     error.metadata.update(values)
     return error
+
+
+async def abort_with(context: Any, error: EssaError) -> None:
+    """End a call with the error's status; never returns."""
+    code, text, metadata = status_of(error)
+    await context.abort(code, text, metadata)
 
 
 class Reporter(Protocol):
@@ -125,8 +134,7 @@ def reports_status(method: Handler[Request, Response]) -> Handler[Request, Respo
         try:
             return await method(servicer, decoded(request), context)
         except EssaError as error:
-            code, text, metadata = status_of(error)
-            await context.abort(code, text, metadata)
+            await abort_with(context, error)
         except StreamResetError as error:
             await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
         except grpc.aio.InternalError:

@@ -22,7 +22,7 @@ WRONG: dict[str, tuple[list[str], str]] = {
     "no such host": (["--listen", "no.such.host.invalid:1", "--insecure"], "cannot be used"),
     "twice": (["--listen", "unix:e", "--listen", "unix:e"], "a different address"),
     "both": (["--listen", "unix:e", "--control", "unix:e"], "a different address"),
-    "open to all": (["--listen", "0.0.0.0:0"], "unless --insecure is given"),
+    "open to all": (["--listen", "0.0.0.0:0"], "unless --tls or --insecure is given"),
     "open operators": (["--control", "0.0.0.0:0"], "--control is 0.0.0.0:0"),
     "memory of nothing": (["--memory", "0"], "--memory is 0; it must be 1 to"),
     "memory in words": (["--memory", "much"], "--memory is 'much'"),

@@ -29,6 +29,7 @@ from shared.essa.v1 import essa_pb2_grpc
 from shared.rpc import codec
 from shared.rpc.channel import Address, call, connect
 from shared.rpc.status import error_of
+from shared.rpc.tls import Tls
 
 DEADLINE_SECONDS = 20
 INCARNATION = 0x1234
@@ -149,6 +150,7 @@ class World:
     ) -> None:
         self.shell, self.servers, self.device = shell, servers, device
         self.listen, self.control_address = listen, control
+        self.secure: tuple[Address, ...] = ()
         self.channel, control_channel = connect(listen), connect(control)
         self.channels = [self.channel, control_channel]
         stubs: Any = essa_pb2_grpc
@@ -193,7 +195,10 @@ def _told(bug: Exception) -> str:
 
 
 @asynccontextmanager
-async def running_host(directory: Path, frames: int = 128) -> AsyncIterator[World]:
+async def running_host(
+    directory: Path, frames: int = 128, tls: Tls | None = None
+) -> AsyncIterator[World]:
+    """The host; with `tls` also on two loopback ports, which `secure` of the world names."""
     bugs: list[Exception] = []
     # As in the daemon: what nobody awaits is a bug as well.
     asyncio.get_running_loop().set_exception_handler(
@@ -202,11 +207,17 @@ async def running_host(directory: Path, frames: int = 128) -> AsyncIterator[Worl
     device = HeldDevice(await open_paging_device(directory / "paging", 1024))
     config = HostConfig(frame_count=frames, slot_count=1024)
     shell = HostShell(Host(config, FirstChoice()), device, Sessions(INCARNATION))
-    servers = Servers(shell, bugs.append)
+    servers = Servers(shell, bugs.append, tls)
     listen, control = Address(path=str(directory / "e")), Address(path=str(directory / "c"))
     servers.bind([listen], control)
+    secure: tuple[Address, ...] = ()
+    if tls is not None:
+        anywhere = Address(host="localhost")
+        (guests,), operators = servers.bind([anywhere], anywhere)
+        secure = (guests, operators)
     await servers.start()
     world = World(shell, servers, device, listen, control)
+    world.secure = secure
     try:
         yield world
         shell.host.check()

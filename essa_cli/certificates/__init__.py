@@ -1,0 +1,1 @@
+"""A test authority: its files, what it signs, and how a token is traded for a certificate."""
