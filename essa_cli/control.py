@@ -1,7 +1,8 @@
 """How operators' commands reach the host: one connection, the host's errors as they are.
 
 Rules:
-- Every command of a `ControlTyper` has `--tls` and `--insecure`, and need not know of them.
+- Every command of a `ControlTyper` that has `--control` has `--tls` and `--insecure` too, and
+  need not know of them.
 """
 
 from __future__ import annotations
@@ -47,11 +48,12 @@ class ControlTyper(typer.Typer):
     """A group of operators' commands."""
 
     def command(self, *arguments: Any, **keywords: Any) -> Callable[[Any], Any]:
-        """As of any group; the command gets `--tls` and `--insecure` too."""
+        """As of any group; one with `--control` gets `--tls` and `--insecure` too."""
         register = super().command(*arguments, **keywords)
 
         def add(function: Callable[..., Any]) -> Callable[..., Any]:
-            register(_secured(function))
+            asks = "control" in inspect.signature(function).parameters
+            register(_secured(function) if asks else function)
             return function
 
         return add

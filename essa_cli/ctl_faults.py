@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from essa_cli.control import Control, Json, Method, ask, print_json
+from essa_cli.control import Control, ControlTyper, Json, Method, ask, print_json
 from essa_cli.errors import CliError
 from essa_cli.processes import strike
 from shared.essa.v1 import essa_pb2 as pb
@@ -39,7 +39,7 @@ _EXAMPLES = {
 
 def register(ctl: typer.Typer) -> None:
     """Add this module's commands to `ctl`."""
-    inject = typer.Typer(
+    inject = ControlTyper(
         no_args_is_help=True,
         help="Make something go wrong; docs/FAULTS.md says what guests see and what recovers it.",
         epilog="Example: essa ctl inject evict --states V,P --rate 500 --count 2000",

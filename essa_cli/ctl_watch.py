@@ -13,12 +13,12 @@ from typing import Annotated, Any
 import grpc
 import typer
 
-from essa_cli.control import Control
+from essa_cli.control import Control, operator_channel
 from essa_cli.errors import CliError
 from shared.arch import STATE_NAMES
 from shared.essa.v1 import essa_pb2_grpc
 from shared.events import GUESTS_MAX, Event, EventFilter, EventKind
-from shared.rpc.channel import DEFAULT_CONTROL, Address, connect, parse_address
+from shared.rpc.channel import DEFAULT_CONTROL, Address, parse_address
 from shared.rpc.event_codec import events_from_message, message_from_filter
 from shared.rpc.status import error_of
 
@@ -83,7 +83,7 @@ async def _print(address: Address, wanted: EventFilter, limit: int | None) -> No
 
 async def _events(address: Address, wanted: EventFilter) -> AsyncIterator[Event]:
     """Raises the EssaError with which the host ends the watch, and CliError for no host."""
-    channel = connect(address)
+    channel = operator_channel(address)
     try:
         stub: Any = essa_pb2_grpc.ControlServiceStub(channel)  # type: ignore[no-untyped-call]
         stream = stub.WatchEvents(message_from_filter(wanted))

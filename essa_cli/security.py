@@ -27,7 +27,11 @@ TlsDirectory = Annotated[
 ]
 Insecure = Annotated[
     bool,
-    typer.Option("--insecure", help="Talk to other machines unencrypted, to whoever answers."),
+    typer.Option(
+        "--insecure",
+        help="Talk to other machines unencrypted, to whoever answers.",
+        envvar="ESSA_INSECURE",
+    ),
 ]
 
 

@@ -123,6 +123,9 @@ def test_commands_refuse_a_bad_directory(
         (["guest", "--workload", "mixed", "--host"], "--host"),
         (["ctl", "guests", "--control"], "--control"),
         (["ctl", "faults", "--control"], "--control"),
+        (["ctl", "watch", "--control"], "--control"),
+        (["ctl", "inject", "evict", "--guest", "g", "--control"], "--control"),
+        (["ctl", "plan", "flaky-network", "--control"], "--control"),
         (["health"], "ADDRESS"),
     ],
 )
@@ -130,6 +133,13 @@ def test_other_machines_need_tls_or_a_word(command: list[str], option: str) -> N
     told = refused(*command, "203.0.113.9:7000")
     assert f"{option} is 203.0.113.9:7000" in told
     assert "unless --tls or --insecure is given" in told
+
+
+def test_the_word_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ESSA_INSECURE", "1")
+    result = essa_here("health", "nobody.invalid:7000")
+    assert "unless --tls or --insecure is given" not in result.stderr
+    assert "--insecure is given and so is --tls x" in refused("health", "unix:s", "--tls", "x")
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,17 @@ from tests.rpc.world import DEADLINE_SECONDS, Connection, World, running_host
 from tests.security.people import People
 
 STUBS: Any = essa_pb2_grpc
+
+
+class Overhearing(STUBS.EssaServiceServicer):  # type: ignore[misc]
+    """What passes for a host and notes who opens a guest."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    async def OpenGuest(self, request: Any, context: Any) -> Any:
+        self.heard.append(request.name)
+        return pb.OpenGuestResponse()
 
 
 class Visitors:
@@ -120,10 +132,39 @@ def test_nobody_gets_in_without_a_certificate_of_the_authority(tmp_path: Path) -
             visitors.world.channels.append(channel)
             with pytest.raises(HostUnreachableError, match="UNAVAILABLE"):
                 await visitors.open("web", STUBS.EssaServiceStub(channel))
-        # And a guest does not talk to a host that is none, be it of the authority.
         assert visitors.world.shell.host.guest_ids() == []
 
     visit(tmp_path, test)
+
+
+def test_a_guest_talks_to_no_impostor(tmp_path: Path) -> None:
+    """Neither to a host of another authority, nor to a peer of its own that is no host."""
+
+    async def test() -> None:
+        people = People(tmp_path / "people")
+        credentials = people.tls(Role.GUEST, "web").channel_credentials()
+        request = pb.OpenGuestRequest(name="web", page_count=64, vcpu_count=1, mode=pb.MODE_SEED)
+        callees = (
+            (people.tls(Role.HOST, "host"), ["web"]),
+            (People(tmp_path / "strangers").tls(Role.HOST, "host"), []),
+            (people.tls(Role.GUEST, "mail"), []),
+        )
+        for callee, heard in callees:
+            server = grpc.aio.server()
+            servicer = Overhearing()
+            STUBS.add_EssaServiceServicer_to_server(servicer, server)
+            port = server.add_secure_port("localhost:0", callee.server_credentials())
+            await server.start()
+            channel = connect(Address(host="localhost", port=port), credentials)
+            try:
+                with suppress(HostUnreachableError):
+                    await call(STUBS.EssaServiceStub(channel), "OpenGuest", request)
+            finally:
+                await channel.close(None)
+                await server.stop(None)
+            assert servicer.heard == heard
+
+    asyncio.run(asyncio.wait_for(test(), DEADLINE_SECONDS))
 
 
 async def _failure(stream: Any) -> EssaError | None:
