@@ -10,7 +10,7 @@ import traceback
 from dataclasses import fields, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 import uvloop
@@ -42,6 +42,9 @@ from shared.identity import Role
 from shared.metrics import MetricsServer, metrics_address
 from shared.rpc.channel import DEFAULT_LISTEN, Address, HostUnreachableError, parse_address
 from shared.runlog.writer import RunLogError
+
+if TYPE_CHECKING:
+    from shared.rpc.tls import Tls
 
 PAGES_MAX: Final = 1 << 20
 """4 GiB: each page is an object of the guest's kernel."""
@@ -271,7 +274,6 @@ def guest(
     try:
         config = GuestConfig(
             host=address,
-            tls=credentials,
             name=name or (credentials.identity.name if credentials else f"guest-{os.getpid()}"),
             page_count=parse_pages(memory, "--memory", PAGES_MAX),
             vcpu_count=vcpus,
@@ -300,7 +302,7 @@ def guest(
         raise CliError(str(error)) from None
     telemetry.configure(level=log_level, format=log_format)
     with telemetry.bound(guest=config.name):
-        report = _run(config)
+        report = _run(config, credentials)
     if as_json or report.failure is None:
         print_report(report, as_json=as_json)
     return 0 if report.is_clean else 1
@@ -344,14 +346,14 @@ def _mix(workload: Workload, seed: int, operations: int, weights: str | None) ->
     return MixConfig(seed, operations, Weights() if weights is None else weights_of(weights))
 
 
-def _run(config: GuestConfig) -> Report:
+def _run(config: GuestConfig, tls: Tls | None) -> Report:
     """Run the guest; what the user can mend becomes a CliError.
 
     A guest that its kernel has stopped has a report too, with the failure.
     """
     agent: GuestAgent | None = None
     try:
-        agent = GuestAgent(config, load_plan(config))
+        agent = GuestAgent(config, load_plan(config), tls.channel_credentials() if tls else None)
         collect_seldom()
         return uvloop.run(_with_progress(agent, config.metrics))
     except (ConfigError, TraceError, DiskFileError, RunLogError) as error:

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
+import grpc
+
 from guest_agent.config import GuestConfig
 from guest_agent.disk import (
     BLOCKS_MAX,
@@ -24,6 +26,7 @@ from guest_agent.disk import (
     FileBlockStore,
     open_block_store,
 )
+from guest_agent.failures import reason_of
 from guest_agent.kernel.block import GuestDisk
 from guest_agent.kernel.checked import IntegrityError
 from guest_agent.kernel.content import Ledger
@@ -36,7 +39,7 @@ from guest_agent.report import Progress, Report, summed
 from guest_agent.rpc.link import RpcLink
 from guest_agent.rpc.schedule import LoopSchedule, PerturbedSchedule
 from guest_agent.rpc.session import close_session, open_session
-from guest_agent.watch import DeadlockError, Watch
+from guest_agent.watch import Watch
 from guest_agent.workload.course import DONE, Course, failure_text
 from guest_agent.workload.events import TraceError
 from guest_agent.workload.formats import read_trace
@@ -76,10 +79,20 @@ def load_plan(config: GuestConfig) -> Plan | Mix:
 
 
 class GuestAgent:
-    """Runs one guest. Create it inside the event loop's thread and await `run` once."""
+    """Runs one guest. Create it inside the event loop's thread and await `run` once.
 
-    def __init__(self, config: GuestConfig, plan: Plan | Mix) -> None:
+    credentials: for a host on TCP. They are no part of the configuration, which is written down
+    with a recorded run.
+    """
+
+    def __init__(
+        self,
+        config: GuestConfig,
+        plan: Plan | Mix,
+        credentials: grpc.ChannelCredentials | None = None,
+    ) -> None:
         self._config = config
+        self._credentials = credentials
         self._plan = plan
         self._schedule = LoopSchedule()
         self._course = Course(
@@ -149,8 +162,7 @@ class GuestAgent:
 
     async def _run_on(self, path: Path) -> Report:
         store = open_block_store(path, DISK)
-        tls = self._config.tls
-        channel = connect(self._config.host, tls.channel_credentials() if tls else None)
+        channel = connect(self._config.host, self._credentials)
         try:
             found = await store.versions()
             if self._config.record is not None:
@@ -241,7 +253,7 @@ class GuestAgent:
                 for task in background:
                     task.cancel()
         except BaseExceptionGroup as failures:
-            failure = _reason(failures)
+            failure = reason_of(failures)
             if isinstance(failure, StaleIncarnationError) and log is None:
                 logger().warning("host_lost_its_state")
                 return False
@@ -368,28 +380,3 @@ async def _tick(kernel: Kernel, log: GuestLog | None) -> None:
                 kernel.tick(cpu.number)
             else:
                 log.tick(kernel, cpu.number)
-
-
-_GRAVEST: Final[tuple[type[BaseException], ...]] = (
-    KernelBug,
-    DeadlockError,
-    AssertionError,
-    StaleIncarnationError,
-)
-
-
-def _reason(failures: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The one failure, of those that came together, that explains the others."""
-    leaves = list(_leaves(failures))
-    for kind in _GRAVEST:
-        for leaf in leaves:
-            if isinstance(leaf, kind):
-                return leaf
-    return leaves[0]
-
-
-def _leaves(failures: BaseExceptionGroup[BaseException]) -> list[BaseException]:
-    found: list[BaseException] = []
-    for failure in failures.exceptions:
-        found += _leaves(failure) if isinstance(failure, BaseExceptionGroup) else [failure]
-    return found

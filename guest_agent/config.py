@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from guest_agent.kernel.grace import Grace
 from guest_agent.kernel.guards import FIXED, Guards
@@ -14,9 +14,6 @@ from guest_agent.workload.plan import Spread
 from guest_agent.workload.replay import Access
 from shared.arch import Mode
 from shared.rpc.channel import Address
-
-if TYPE_CHECKING:
-    from shared.rpc.tls import Tls
 
 PAGES_MIN: Final = 64
 """Below this a guest can hardly hold the pages that its vCPUs have in hand at once."""
@@ -47,7 +44,6 @@ class GuestConfig:
     mix: what it does instead of replaying traces. swap_pages: of its swap device.
     stall_seconds: without a completed request for so long it gives up, or None.
     metrics: where scrapers find it, or None. record: the directory of the run that it records.
-    tls: what it shows its host on TCP, or None.
     """
 
     host: Address
@@ -76,7 +72,6 @@ class GuestConfig:
     stall_seconds: float | None = None
     metrics: Address | None = None
     record: Path | None = None
-    tls: Tls | None = None
 
     def __post_init__(self) -> None:
         """Raise ConfigError for what cannot run."""
