@@ -36,6 +36,11 @@ class HostProcess:
             raise AssertionError(f"the host did not start: {errors}")
 
     @property
+    def process_id(self) -> int:
+        """Its number."""
+        return self._process.pid
+
+    @property
     def values(self) -> dict[str, str]:
         """What the ready line says."""
         return dict(re.findall(r"(\w+)=(\S+)", self.ready))
