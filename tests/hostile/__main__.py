@@ -22,7 +22,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--messages", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--operations", type=int, default=20_000, help="of each honest guest")
+    parser.add_argument("--operations", type=int, default=60_000, help="of each honest guest")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         after = beset(Path(folder), arguments.messages, arguments.seed, arguments.operations)

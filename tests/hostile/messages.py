@@ -17,6 +17,8 @@ DEPTH_MAX: Final = 3
 REPEATED_MAX: Final = 5
 MANY: Final = 70_000
 """More than any repeated field of the wire may hold."""
+MANY_BYTES: Final = 64
+"""Of each value of so many."""
 _INTEGERS: Final = (0, 1, 2, 3, 5, 7, 15, 16, 63, 64, 255, 4095, 4096, 65_535, 65_536, 2**31 - 1)
 _UNSIGNED: Final = {
     FieldDescriptor.CPPTYPE_UINT32: 2**32 - 1,
@@ -78,7 +80,10 @@ class Generator:
                     getattr(message, field.name).CopyFrom(part)
         elif field.is_repeated:
             count = MANY if random.random() < 0.02 else random.randint(0, REPEATED_MAX)
-            getattr(message, field.name).extend([self._value(field)] * count)
+            value = self._value(field)
+            if count == MANY and isinstance(value, str | bytes):
+                value = value[:MANY_BYTES]  # drawing must not hold up the calls in flight
+            getattr(message, field.name).extend([value] * count)
         else:
             setattr(message, field.name, self._value(field))
 

@@ -80,6 +80,19 @@ def test_no_call_is_let_in_without_a_token_of_its_own(tmp_path: Path, name: str)
     play(test, tmp_path)
 
 
+def test_the_right_token_of_another_incarnation_is_stale(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        own = await world.open_guest("honest")
+        stale = pb.Session(token=own.token, incarnation=INCARNATION + 1)
+        before = _seen(world)
+        for method in METHODS:
+            told = await _refusal(world.essa, method, _message(method, stale))
+            assert told == "STALE_INCARNATION", method.name
+        assert _seen(world) == before
+
+    play(test, tmp_path)
+
+
 def test_the_token_of_a_closed_guest_is_worth_nothing(tmp_path: Path) -> None:
     async def test(world: World) -> None:
         stolen = await world.open_guest("gone")
