@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator
 
 import pytest
-import structlog
 
 from shared import telemetry
 
@@ -15,12 +13,6 @@ from shared import telemetry
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
-
-
-@pytest.fixture(autouse=True)
-def restored() -> Iterator[None]:
-    yield
-    structlog.reset_defaults()
 
 
 def test_a_stream_that_is_no_terminal_gets_one_json_object_a_line() -> None:

@@ -9,12 +9,10 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 
 from guest_agent.agent import GuestAgent
 from guest_agent.kernel.guards import FIXED
@@ -37,12 +35,10 @@ class Log(io.StringIO):
 
 
 @pytest.fixture
-def log() -> Iterator[Log]:
+def log() -> Log:
     out = Log()
     telemetry.configure(stream=out, format="json")
-    yield out
-    structlog.contextvars.clear_contextvars()
-    structlog.reset_defaults()
+    return out
 
 
 def test_a_call_logs_for_its_guest_alone(tmp_path: Path, log: Log) -> None:
@@ -125,4 +121,3 @@ def test_the_format_can_be_said(terminal: bool) -> None:
         telemetry.configure(stream=out, format=format)
         telemetry.logger().info("guest_opened")
         assert out.getvalue().startswith("{") is json_wanted
-    structlog.reset_defaults()

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import structlog
 
 from bench.cluster import instructions, measures
 from bench.cluster.__main__ import main
@@ -71,7 +70,6 @@ def test_percentiles_are_times_that_were_measured() -> None:
 def _as_before() -> Iterator[None]:
     yield
     gc.enable()
-    structlog.reset_defaults()
 
 
 @pytest.mark.usefixtures("_as_before")
