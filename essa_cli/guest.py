@@ -20,7 +20,7 @@ from essa_cli.guest_views import bar, log, print_report
 from essa_cli.pid_file import write_pid_file
 from essa_cli.security import Insecure, TlsDirectory, client_tls
 from guest_agent.agent import GuestAgent, load_plan
-from guest_agent.config import ConfigError, GuestConfig, MixConfig
+from guest_agent.config import PAGES_MAX, ConfigError, GuestConfig, MixConfig
 from guest_agent.disk import DiskFileError
 from guest_agent.kernel.cpu import KernelBug
 from guest_agent.kernel.grace import Grace
@@ -46,8 +46,6 @@ from shared.runlog.writer import RunLogError
 if TYPE_CHECKING:
     from shared.rpc.tls import Tls
 
-PAGES_MAX: Final = 1 << 20
-"""4 GiB: each page is an object of the guest's kernel."""
 OPERATIONS: Final = 10_000
 
 

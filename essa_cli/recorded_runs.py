@@ -10,28 +10,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
 
 from pydantic import TypeAdapter, ValidationError
 
 from essa_cli.errors import CliError
 from guest_agent.agent import load_plan
-from guest_agent.config import ConfigError, GuestConfig
+from guest_agent.config import PAGES_MAX, ConfigError, GuestConfig
 from guest_agent.recording import trace_digest
 from guest_agent.workload.events import TraceError
 from guest_agent.workload.mixed import Mix
 from guest_agent.workload.plan import Plan
-from host_daemon.core.config import HostConfig
+from host_daemon.core.config import ISSUER_COUNT_MAX, HostConfig
 from race_explorer.recorded.guest import RecordedGuest
 from race_explorer.recorded.log import HostRun, LogError, guest_run, host_run, role_of
 from race_explorer.recorded.rerun import Rerun
 from shared.errors import InvalidRequestError
 from shared.runlog.records import GUEST, HOST, SUFFIX
 from shared.runlog.writer import RunLogError
-
-PAGES_MAX: Final = 1 << 20
-ISSUERS_MAX: Final = 4096
-"""As `essa guest` and the host have it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +82,10 @@ def _guest(lines: list[str]) -> tuple[GuestHeader, RecordedGuest]:
     header = TypeAdapter(GuestHeader).validate_python(run.header)
     config = header.config
     issuer_count = config.vcpu_count + config.device_count
-    if config.page_count > PAGES_MAX or not 0 <= config.device_count < issuer_count <= ISSUERS_MAX:
+    if (
+        config.page_count > PAGES_MAX
+        or not 0 <= config.device_count < issuer_count <= ISSUER_COUNT_MAX
+    ):
         raise LogError("line 1: config is too large for a guest")
     guest = RecordedGuest(
         name=config.name,

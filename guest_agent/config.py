@@ -17,6 +17,8 @@ from shared.rpc.channel import Address
 
 PAGES_MIN: Final = 64
 """Below this a guest can hardly hold the pages that its vCPUs have in hand at once."""
+PAGES_MAX: Final = 1 << 20
+"""4 GiB: each page is an object of the guest's kernel."""
 
 
 class ConfigError(Exception):

@@ -212,7 +212,7 @@ class HostMetrics:
             guest_count=len(shell.sessions),
             watcher_count=len(shell.watchers.active),
             events_missed=shell.watchers.missed_total,
-            faults_active=sum(rule.active for rule in shell.book.all()),
+            faults_active=len(shell.book.active()),
         )
 
     async def collect(self) -> list[Metric]:

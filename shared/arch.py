@@ -62,7 +62,7 @@ USAGE_MASK: Final = 0x0C
 CONTENT_MASK: Final = 0x03
 STATE_MASK: Final = 0x0F
 
-_USAGE_LETTERS: Final = {
+USAGE_LETTERS: Final = {
     "S": Usage.STABLE,
     "U": Usage.UNUSED,
     "P": Usage.POTENTIAL_VOLATILE,
@@ -73,10 +73,10 @@ _CONTENT_LETTERS: Final = {"r": Content.RESIDENT, "p": Content.PRESERVED, "z": C
 
 def state_code(name: str) -> int:
     """The byte of a state written as two letters, such as `Sr` or `Vz`."""
-    return _USAGE_LETTERS[name[0]] | _CONTENT_LETTERS[name[1]]
+    return USAGE_LETTERS[name[0]] | _CONTENT_LETTERS[name[1]]
 
 
-STATE_NAMES: Final = {state_code(u + c): u + c for u in _USAGE_LETTERS for c in _CONTENT_LETTERS}
+STATE_NAMES: Final = {state_code(u + c): u + c for u in USAGE_LETTERS for c in _CONTENT_LETTERS}
 """All twelve combinations by code; which of them a mode admits its table says."""
 
 SR: Final = state_code("Sr")

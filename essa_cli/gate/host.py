@@ -26,6 +26,7 @@ from host_daemon.core.host import Host
 from host_daemon.paging.device import FilePagingDevice, open_paging_device
 from host_daemon.rpc.server import Servers
 from host_daemon.rpc.sessions import Sessions
+from host_daemon.rpc.shell import restore_host
 from race_explorer.linked_guest import GUEST, NO_CHOICES
 from race_explorer.scenarios.scenario import Protections
 from shared.essa.v1 import gate_pb2 as pb
@@ -118,11 +119,7 @@ class GatedHost:
 
     async def _resume(self, saved: dict[str, Any]) -> None:
         self._races, self._without = saved["races"], saved["without"]
-        host = Host.restore(saved["shell"]["host"], NO_CHOICES)
-        sessions = Sessions(saved["shell"]["incarnation"])
-        sessions.restore(
-            saved["shell"]["sessions"], {n: host.guest_spec(n) for n in host.guest_ids()}
-        )
+        host, sessions = restore_host(saved["shell"], NO_CHOICES)
         slots = host.config.slot_count
         device = await open_paging_device(self._directory / _PAGING, slots, keep=True)
         link = Protections().without(*self._without).link

@@ -1,8 +1,8 @@
 """Opening and closing a guest's session with its host.
 
 Rules:
-- A host that is not there yet is waited for, and the log says so at once and from time to
-  time; one that answers "no" is not asked twice.
+- A host that is not there yet is waited for, and the log says so after SHORT_SECONDS and from
+  time to time; one that answers "no" is not asked twice.
 - A name in use is the exception, and asked for again for NAME_SECONDS: its holder may be dead,
   killed a moment ago or an OpenGuest of our own whose answer was lost. The host says which.
 """
@@ -21,7 +21,7 @@ from shared.telemetry import logger
 
 _MODES: Final = {Mode.SEED: pb.MODE_SEED, Mode.KVM: pb.MODE_KVM}
 _RETRY_SECONDS: Final = 0.1
-_SHORT_SECONDS: Final = 1.0
+SHORT_SECONDS: Final = 1.0
 """A host that is there within so long was not waited for."""
 _REMIND_SECONDS: Final = 10.0
 NAME_SECONDS: Final = HELD_SECONDS + 1.0
@@ -46,7 +46,7 @@ async def open_session(stub: Any, config: GuestConfig) -> pb.OpenGuestResponse:
     )
     loop = asyncio.get_running_loop()
     deadline = loop.time() + config.wait_seconds
-    remind_at = loop.time() + _SHORT_SECONDS
+    remind_at = loop.time() + SHORT_SECONDS
     name_deadline: float | None = None
     while True:
         try:

@@ -40,7 +40,7 @@ class IndexPool:
     @property
     def unused_count(self) -> int:
         """How many nobody has, the withheld ones included."""
-        return self.count + 1 - self._untouched + len(self._returned)
+        return self.balance + self.withheld
 
     @property
     def balance(self) -> int:

@@ -14,10 +14,11 @@ from host_daemon.faults.rule import Rule
 from shared.arch import PAGE_SHIFT
 from shared.commands import Command, DiscardFault
 from shared.errors import FaultNotFoundError
-from shared.fault_fields import METHODS
 from shared.faults import KINDS, FaultSpec, Kind, Place
 
 OVER_MAX: Final = 256
+_UNARY: Final = ("ExecuteEssa", "AcknowledgeFaults")
+"""The calls that are one request and one answer."""
 
 Rules = tuple[Rule, ...]
 
@@ -136,7 +137,7 @@ class FaultBook:
         plain = [r for r in rpc if r.spec.kind is not Kind.SLOW_CONSUMER]
         self.paces = tuple(r for r in rpc if r.spec.kind is Kind.SLOW_CONSUMER)
         self.commands = tuple(r for r in plain if r.concerns_call("Execute"))
-        self.calls = tuple(r for r in plain if any(map(r.concerns_call, METHODS[1:3])))
+        self.calls = tuple(r for r in plain if any(map(r.concerns_call, _UNARY)))
         at = {place: [r for r in active if KINDS[r.spec.kind].place is place] for place in Place}
         resets = [r for r in plain if r.concerns_call("SubscribeFaults")]
         self.delivery = (*at[Place.DELIVERY], *resets)

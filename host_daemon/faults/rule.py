@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from random import Random
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from shared.commands import Command, Essa, EssaArray
 from shared.faults import FaultSpec
@@ -58,6 +60,15 @@ class Rule:
         """Whether the page is one of those named."""
         return not self.spec.pages or any(pfn in pfns for pfns in self.spec.pages)
 
+    def concerns_pfns(self, pfns: NDArray[np.integer[Any]]) -> NDArray[np.bool_]:
+        """`concerns_pfn` of many pages: bool, one for each."""
+        if not self.spec.pages:
+            return np.ones(len(pfns), dtype=bool)
+        inside = np.zeros(len(pfns), dtype=bool)
+        for part in self.spec.pages:
+            inside |= (pfns >= part.start) & (pfns < part.stop)
+        return inside
+
     def concerns_command(self, guest: str, issuer: int, command: Command) -> bool:
         """Whether it is about this command; an array of ESSAs is matched by any element."""
         spec = self.spec
@@ -73,15 +84,9 @@ class Rule:
         return not spec.orcs and self.concerns_pfn(command.pfn)
 
     def _concerns_elements(self, command: EssaArray) -> bool:
-        spec, pfns = self.spec, command.pfns
-        wanted = np.ones(len(pfns), dtype=bool)
-        if spec.orcs:
-            wanted = np.isin(command.orcs, spec.orcs)
-        if spec.pages:
-            inside = np.zeros(len(pfns), dtype=bool)
-            for part in spec.pages:
-                inside |= (pfns >= part.start) & (pfns < part.stop)
-            wanted &= inside
+        wanted = self.concerns_pfns(command.pfns)
+        if self.spec.orcs:
+            wanted &= np.isin(command.orcs, self.spec.orcs)
         return bool(wanted.any())
 
     def concerns_call(self, method: str) -> bool:

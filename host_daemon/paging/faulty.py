@@ -68,18 +68,12 @@ class FaultyDevice:
 
     async def flush(self) -> None:
         """See `PagingDevice`; what waits is submitted first."""
-        self._let_go(float("inf"))
-        while self._busy:
-            self._idle.clear()
-            await self._idle.wait()
+        await self._all_submitted()
         await self._device.flush()
 
     async def close(self) -> None:
-        """See `PagingDevice`."""
-        self._let_go(float("inf"))
-        while self._busy:
-            self._idle.clear()
-            await self._idle.wait()
+        """See `PagingDevice`; what waits is submitted first."""
+        await self._all_submitted()
         await self._device.close()
 
     # Completions of the device itself
@@ -100,6 +94,12 @@ class FaultyDevice:
         self._completions.reads_done(results)
 
     # Inside
+
+    async def _all_submitted(self) -> None:
+        self._let_go(float("inf"))
+        while self._busy:
+            self._idle.clear()
+            await self._idle.wait()
 
     def _take_in(self, submissions: Sequence[Submission]) -> None:
         now = asyncio.get_running_loop().time()

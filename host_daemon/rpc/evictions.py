@@ -16,19 +16,13 @@ import numpy as np
 from host_daemon.faults.rule import Rule
 from host_daemon.rpc.sessions import GuestSession
 from host_daemon.rpc.shell import HostShell
-from shared.arch import CONTENT_MASK, USAGE_MASK, Content, Usage
+from shared.arch import CONTENT_MASK, USAGE_LETTERS, USAGE_MASK, Content
 from shared.errors import InvalidRequestError
 from shared.faults import FaultSpec
 
 TICK_SECONDS: Final = 0.01
 REFRESH_SECONDS: Final = 0.25
 EVICTIONS_A_TICK_MAX: Final = 256
-_USAGES: Final = {
-    "S": Usage.STABLE,
-    "U": Usage.UNUSED,
-    "V": Usage.VOLATILE,
-    "P": Usage.POTENTIAL_VOLATILE,
-}
 
 
 def check_victims(shell: HostShell, spec: FaultSpec) -> None:
@@ -53,6 +47,7 @@ class Evictions:
     def __init__(self, shell: HostShell, rule: Rule) -> None:
         self._shell = shell
         self._rule = rule
+        self._usages = [USAGE_LETTERS[letter] for letter in rule.spec.states or USAGE_LETTERS]
         self._candidates: list[tuple[int, int]] = []
         self._looked_at = float("-inf")
         self._ticked_at = asyncio.get_running_loop().time() - 1 / rule.spec.rate
@@ -106,14 +101,10 @@ class Evictions:
 
     def _pfns(self, session: GuestSession) -> list[int]:
         states = self._shell.host.page_map(session.guest_id)
-        wanted = (states & CONTENT_MASK) == Content.RESIDENT
-        if self._rule.spec.states:
-            usages = [_USAGES[letter] for letter in self._rule.spec.states]
-            wanted &= np.isin(states & USAGE_MASK, usages)
-        pfns: list[int] = np.flatnonzero(wanted).tolist()
-        return [pfn for pfn in pfns if self._rule.concerns_pfn(pfn)]
+        resident = (states & CONTENT_MASK) == Content.RESIDENT
+        pfns = np.flatnonzero(resident & np.isin(states & USAGE_MASK, self._usages))
+        wanted: list[int] = pfns[self._rule.concerns_pfns(pfns)].tolist()
+        return wanted
 
     def _is_wanted(self, byte: int) -> bool:
-        spec = self._rule.spec
-        usages = [_USAGES[letter] for letter in spec.states] or list(_USAGES.values())
-        return byte & CONTENT_MASK == Content.RESIDENT and byte & USAGE_MASK in usages
+        return byte & CONTENT_MASK == Content.RESIDENT and byte & USAGE_MASK in self._usages

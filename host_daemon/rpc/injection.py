@@ -128,13 +128,15 @@ class Injector:
         for numbered in commands:
             issuer, number, command = numbered
             rule = self.book.about_command(guest, issuer, command)
-            match None if rule is None else (rule.spec.kind, rule.spec.side):
+            if rule is None:
+                taken.append(numbered)
+                continue
+            match rule.spec.kind, rule.spec.side:
                 case Kind.REQUEST_LOST, _:
                     continue
                 case Kind.RESET, _:
                     raise StreamResetError(_RESET)
                 case Kind.DELAY, "request":
-                    assert rule is not None
                     loop = asyncio.get_running_loop()
                     loop.call_later(rule.spec.delay_seconds, self._late, stream, numbered)
                     continue
@@ -143,7 +145,6 @@ class Injector:
                 case Kind.REPLY_LOST, _:
                     stream.injected[issuer, number] = None
                 case Kind.DELAY, _:
-                    assert rule is not None
                     stream.injected[issuer, number] = rule.spec.delay_seconds
             taken.append(numbered)
         return taken

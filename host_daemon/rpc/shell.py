@@ -344,11 +344,17 @@ def _check_issuers(session: GuestSession, batch: Sequence[Numbered]) -> None:
             )
 
 
-def restore_shell(
-    data: dict[str, Any], choices: Choices, device: PagingDevice, book: FaultBook | None = None
-) -> HostShell:
-    """The inverse of `HostShell.snapshot`; what stands in it is trusted."""
+def restore_host(data: dict[str, Any], choices: Choices) -> tuple[Host, Sessions]:
+    """What `HostShell.snapshot` was taken of; what stands in it is trusted."""
     host = Host.restore(data["host"], choices)
     sessions = Sessions(data["incarnation"])
     sessions.restore(data["sessions"], {n: host.guest_spec(n) for n in host.guest_ids()})
+    return host, sessions
+
+
+def restore_shell(
+    data: dict[str, Any], choices: Choices, device: PagingDevice, book: FaultBook | None = None
+) -> HostShell:
+    """The inverse of `HostShell.snapshot`."""
+    host, sessions = restore_host(data, choices)
     return HostShell(host, device, sessions, book)
