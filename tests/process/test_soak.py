@@ -29,7 +29,7 @@ KEYS = ("operations", "integrity_errors", "invariant_violations", "discard_fault
 @pytest.fixture(scope="module")
 def clean() -> dict[str, Any]:
     """One short run with everything on, as JSON."""
-    done = essa_here("soak", "--seed", "3", "--operations", "3000", "--json")
+    done = essa_here("soak", "--seed", "3", "--operations", "6000", "--json")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     figures: dict[str, Any] = json.loads(done.stdout)
     return figures
@@ -38,7 +38,7 @@ def clean() -> dict[str, Any]:
 @pytest.mark.process
 def test_with_all_guards_it_is_clean(clean: dict[str, Any]) -> None:
     assert all(key in clean for key in KEYS)
-    assert clean["operations"] == 3_000
+    assert clean["operations"] == 6_000
     assert (clean["integrity_errors"], clean["invariant_violations"]) == (0, 0)
     assert (clean["damage"], clean["damaged_after"]) == ([], None)
 
