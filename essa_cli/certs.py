@@ -84,7 +84,8 @@ def issue(
     san: Annotated[
         list[str] | None,
         typer.Option(
-            help="Name or address under which others call it; repeatable. Hosts need one.",
+            help="Name or address under which others call it; repeatable. Hosts need one; "
+            "operators may have one, for the gate of a race.",
             metavar="HOST",
         ),
     ] = None,
@@ -92,9 +93,10 @@ def issue(
 ) -> None:
     """Make a key and a certificate for it."""
     holder = Identity(Role(role), check_name(name))
-    if (role is Holder.HOST) is not bool(san):
-        text = "what guests call it is missing" if role is Holder.HOST else "only hosts are called"
-        raise CliError(f"--san, with --role {role}: {text}")
+    if role is Holder.HOST and not san:
+        raise CliError("--san, with --role host: what guests call it is missing")
+    if role is Holder.GUEST and san:
+        raise CliError("--san, with --role guest: nobody calls guests")
     for one in san or ():
         general_name(one)
     check_days(days)

@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from essa_cli.errors import CliError
-from shared.identity import Identity, Role
+from shared.identity import Identity
 from shared.rpc.tls import AUTHORITY, CERTIFICATE, KEY, read_certificate
 
 AUTHORITY_KEY: Final = "ca-key.pem"
@@ -127,7 +127,7 @@ class Authority:
         names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(holder.uri)]
         names += [general_name(san) for san in sans]
         usages = [ExtendedKeyUsageOID.CLIENT_AUTH]
-        if holder.role in (Role.HOST, Role.AUTHORITY):
+        if len(names) > 1:
             usages.append(ExtendedKeyUsageOID.SERVER_AUTH)
         certificate = (
             _builder(holder.name, begin, begin + timedelta(days=days), key)

@@ -51,7 +51,7 @@ def test_init_issue_and_show(tmp_path: Path) -> None:
         (["--role", "king", "--name", "g"], "--role"),
         (["--role", "guest", "--name", "a b"], "--name is 'a b'; it must be 1 to 64"),
         (["--role", "guest", "--name", "g", "--days", "0"], "--days is 0; it must be 1 to 3650"),
-        (["--role", "guest", "--name", "g", "--san", "h"], "only hosts are called"),
+        (["--role", "guest", "--name", "g", "--san", "h"], "nobody calls guests"),
         (["--role", "host", "--name", "h"], "what guests call it is missing"),
         (["--role", "host", "--name", "h", "--san", "no name"], "--san is 'no name'"),
     ],
