@@ -7,6 +7,7 @@ Rules:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -64,37 +65,46 @@ def check_loaded(
 ) -> int | None:
     """Check what a load or a transfer saw; the version, or None after reporting an error.
 
-    tags: how many 32-byte tags were read; all must be the same one. copied: what stands for
-    version 0 of an anonymous page.
+    tags, copied: as for `judge`.
+    """
+
+    def admits(version: int) -> bool:
+        return kernel.ledger.end_load(ticket, version, lambda: is_current(page))
+
+    seen = judge(ticket, outcome, admits, tags=tags, copied=copied)
+    if isinstance(seen, str):
+        report(kernel, page, seen)
+        return None
+    return seen
+
+
+def judge(
+    ticket: LoadTicket,
+    outcome: Outcome,
+    admits: Callable[[int], bool],
+    *,
+    tags: int,
+    copied: bytes | None = None,
+) -> int | str:
+    """The version that was seen, or in one sentence what is wrong.
+
+    admits: whether a version may be seen. tags: how many 32-byte tags were read; all must be
+    the same one. copied: what stands for version 0 of an anonymous page.
     """
     disk, block = ticket.key
     if copied is not None and outcome == LoadOutcome(copied, tags):
-        if kernel.ledger.end_load(ticket, 0):
+        if admits(0):
             return 0
-        report(kernel, page, f"anonymous page {block} lost stores, legal were {ticket.legal}")
-        return None
+        return f"anonymous page {block} lost stores, legal were {ticket.legal}"
     if not isinstance(outcome, LoadOutcome):
-        report(kernel, page, f"load of disk {disk} block {block} ended in {outcome}")
-        return None
+        return f"load of disk {disk} block {block} ended in {outcome}"
     if outcome.repeat != tags or len(outcome.data) != TAG_SIZE:
-        report(kernel, page, f"disk {disk} block {block} is torn: tags differ inside the page")
-        return None
+        return f"disk {disk} block {block} is torn: tags differ inside the page"
     seen = parse_tag(outcome.data)
     if seen is None:
-        report(kernel, page, f"disk {disk} block {block} holds no tag: {outcome.data.hex()}")
-        return None
+        return f"disk {disk} block {block} holds no tag: {outcome.data.hex()}"
     if seen[:2] != ticket.key:
-        report(
-            kernel,
-            page,
-            f"expected disk {disk} block {block}, found disk {seen[0]} block {seen[1]}",
-        )
-        return None
-    if not kernel.ledger.end_load(ticket, seen[2], lambda: is_current(page)):
-        report(
-            kernel,
-            page,
-            f"disk {disk} block {block}: version {seen[2]} seen, legal were {ticket.legal}",
-        )
-        return None
+        return f"expected disk {disk} block {block}, found disk {seen[0]} block {seen[1]}"
+    if not admits(seen[2]):
+        return f"disk {disk} block {block}: version {seen[2]} seen, legal were {ticket.legal}"
     return seen[2]

@@ -205,13 +205,17 @@ class Ledger:
         version that there was.
         """
         block = self._blocks[ticket.key]
-        newer = ticket.next_version <= seen < block.next_version
-        if not newer and seen not in ticket.legal:
+        if not self.explains(ticket, seen):
             return seen < block.next_version and not is_current()
         untouched = not block.begun and block.next_version == ticket.next_version
         if untouched and seen in block.legal and len(block.legal) > 1 and is_current():
             block.legal = {seen: block.legal[seen]}
         return True
+
+    def explains(self, ticket: LoadTicket, seen: int) -> bool:
+        """Whether `seen` was legal at any moment of the load; nothing is concluded from it."""
+        newer = ticket.next_version <= seen < self._blocks[ticket.key].next_version
+        return newer or seen in ticket.legal
 
     def is_settled(self, key: BlockKey) -> bool:
         """Whether one version alone is legal, stores under way not counted."""

@@ -19,6 +19,7 @@ from shared.arch import Orc
 
 if TYPE_CHECKING:
     from guest_agent.kernel.mm import Vma
+    from shared.commands import LoadOutcome
 
 PG_locked: Final = 1 << 0
 PG_error: Final = 1 << 1
@@ -90,7 +91,8 @@ class Page:
     private: the swap slot of a page with PG_swapcache. buffers: buffer heads, with
     PG_private. head: the first page of the compound page that this is a tail of.
     For the checker alone, read and written at no point: last_essa: the last ESSA and the
-    state it found. state_changer: the vCPU that holds PG_state_change.
+    state it found. state_changer: the vCPU that holds PG_state_change. swapped_in: what came
+    from the swap device, until somebody maps it.
     """
 
     pfn: int
@@ -106,6 +108,7 @@ class Page:
     head: Page | None = None
     last_essa: tuple[Orc, int] | None = None
     state_changer: int | None = None
+    swapped_in: LoadOutcome | None = None
     history: deque[str] = field(default_factory=lambda: deque(maxlen=HISTORY_MAX))
 
     def flag_names(self) -> str:

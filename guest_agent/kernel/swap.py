@@ -94,7 +94,7 @@ async def read_swap_cache(cpu: Cpu, entry: SwapEntry) -> Page | None:
         assert fresh is not None
         if await add_to_swap_cache(cpu, fresh, entry.slot, entry.anonymous):
             await cpu.kernel.lru.add(cpu, fresh)
-            _swap_readpage(cpu, fresh, entry)
+            _swap_readpage(cpu, fresh, entry.slot)
             return fresh
         await swap_free(cpu, entry.slot)
     else:
@@ -107,32 +107,31 @@ async def read_swap_cache(cpu: Cpu, entry: SwapEntry) -> Page | None:
 # The device.
 
 
-def _swap_readpage(cpu: Cpu, page: Page, entry: SwapEntry) -> None:
+def _swap_readpage(cpu: Cpu, page: Page, slot: int) -> None:
     """Submit the read of a locked page; its completion interrupt unlocks it.
 
-    No schedule point: the request is queued behind the point before.
+    No schedule point: the request is queued behind the point before. Who maps the page checks
+    what has come: whoever was overtaken since it read its pte may read a slot that is somebody
+    else's by now, or nobody's, and is told so by the pte.
     """
-    kernel, content = cpu.kernel, entry.anonymous
+    kernel = cpu.kernel
     kernel.statistics.swap_reads += 1
-    ticket = kernel.ledger.begin_load((ANONYMOUS_DISK, content.number))
 
     def ended(result: DiskResult) -> None:
         if result.failed:
-            report(kernel, page, f"swap read of slot {entry.slot} failed")
+            report(kernel, page, f"swap read of slot {slot} failed")
         else:
-            outcome = LoadOutcome(result.data, result.repeat)
-            check_loaded(kernel, page, ticket, outcome, tags=TAGS_PER_PAGE, copied=content.copied)
-            page.history.append(f"swapped in from slot {entry.slot}")
+            page.swapped_in = LoadOutcome(result.data, result.repeat)
+            page.history.append(f"swapped in from slot {slot}")
 
     kernel.disk.submit(
         DiskRequest(
             SWAP_DISK,
-            entry.slot,
+            slot,
             page.pfn,
             False,
             cpu.number,
             partial(end_read, kernel, page),
-            check=ticket,
             ended=ended,
         )
     )

@@ -151,7 +151,7 @@ async def add_to_swap_cache(cpu: Cpu, page: Page, slot: int, content: Anonymous)
     page.flags |= PG_swapcache | PG_locked
     page.count += 1
     page.private = slot
-    page.anonymous = content
+    page.anonymous, page.swapped_in = content, None
     page.history.append(f"vcpu{cpu.number} in the swap cache at slot {slot}")
     return True
 

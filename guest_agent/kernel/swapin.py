@@ -10,7 +10,15 @@ and patch 4/6.
 
 from __future__ import annotations
 
-from guest_agent.kernel.checked import report
+from functools import partial
+
+from guest_agent.kernel.checked import judge, report
+from guest_agent.kernel.content import (
+    ANONYMOUS_DISK,
+    TAGS_PER_PAGE,
+    LoadTicket,
+    content_resource,
+)
 from guest_agent.kernel.cow import do_wp_page
 from guest_agent.kernel.cpu import Cpu, KernelBug
 from guest_agent.kernel.discard import discard_page
@@ -88,12 +96,7 @@ async def _still_in_slot(cpu: Cpu, page: Page, entry: SwapEntry) -> bool:
     That it was not discarded since it was found (R13) is in it: its discarder had the lock.
     """
     await cpu.point("page.private", reads("flags", page.pfn), reads("private", page.pfn))
-    if not page.flags & PG_swapcache or page.private != entry.slot:
-        return False
-    if page.anonymous != entry.anonymous:
-        expected = entry.anonymous.number
-        report(cpu.kernel, page, f"swap slot {entry.slot} does not hold anonymous page {expected}")
-    return True
+    return bool(page.flags & PG_swapcache) and page.private == entry.slot
 
 
 async def _give_up_discarded(cpu: Cpu, page: Page) -> VmFault:
@@ -131,7 +134,14 @@ async def _map_swap_page(
         return VmFault.SIGBUS if same and not flags & PG_uptodate else VmFault.MINOR
     writable = write and vma.writable and await can_share_swap_page(cpu, page)
     await check_write(cpu, page, writable=writable)
-    await cpu.point("pte.set", writes("pte", pte.number))
+    key = ANONYMOUS_DISK, entry.anonymous.number
+    await cpu.point(
+        "pte.set",
+        writes("pte", pte.number),
+        writes("mapping", page.pfn),
+        reads(*content_resource(key)),
+    )
+    _check_content(cpu, page, entry, cpu.kernel.ledger.begin_load(key))
     pte.page, pte.writable, pte.entry = page, writable, None
     await _set_anon_rmap(cpu, page, vma, address)
     await page_add_rmap(cpu, page)
@@ -142,6 +152,24 @@ async def _map_swap_page(
     await unlock_page(cpu, page)
     await cpu.spin_unlock(lock, "ptl_unlock")
     return VmFault.MINOR
+
+
+def _check_content(cpu: Cpu, page: Page, entry: SwapEntry, ticket: LoadTicket) -> None:
+    """Report a page that is not what our pte stands for.
+
+    Whose content was read, only the first pte that comes to it can say: who read it may have
+    named an owner that the slot had before.
+    """
+    kernel, seen = cpu.kernel, page.swapped_in
+    if seen is not None:
+        page.anonymous, page.swapped_in = entry.anonymous, None
+        admits, copied = partial(kernel.ledger.explains, ticket), entry.anonymous.copied
+        found = judge(ticket, seen, admits, tags=TAGS_PER_PAGE, copied=copied)
+        if isinstance(found, str):
+            report(kernel, page, found)
+    elif page.anonymous != entry.anonymous:
+        expected = entry.anonymous.number
+        report(kernel, page, f"swap slot {entry.slot} does not hold anonymous page {expected}")
 
 
 async def _set_anon_rmap(cpu: Cpu, page: Page, vma: Vma, address: int) -> None:

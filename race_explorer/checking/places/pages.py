@@ -57,7 +57,7 @@ PAGE: Final = Looks(
         "private": _page("private", locked=True),
         "buffers": _page("private", locked=True),
     },
-    free={FIXED: "pfn", OBSERVED: "last_essa state_changer history"},
+    free={FIXED: "pfn", OBSERVED: "last_essa state_changer swapped_in history"},
     members={
         "head": _settled("head", "private", lambda page: is_referenced(_HEAD(page) or page)),
         "anonymous": _settled("anonymous", "mapping", is_referenced),
