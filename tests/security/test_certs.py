@@ -137,7 +137,7 @@ def test_other_machines_need_tls_or_a_word(command: list[str], option: str) -> N
 
 def test_the_word_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ESSA_INSECURE", "1")
-    result = essa_here("health", "nobody.invalid:7000")
+    result = essa_here("health", "203.0.113.9:7000", "--timeout", "0.1")
     assert "unless --tls or --insecure is given" not in result.stderr
     assert "--insecure is given and so is --tls x" in refused("health", "unix:s", "--tls", "x")
 
