@@ -5,6 +5,7 @@ Rules:
   disk, the ledger of what it holds and the workload's position outlive an incarnation.
 - A host that comes back without its state is a power failure: the guest reboots and goes on.
 - Whatever goes wrong ends the task group, and `run` raises the one error that says why.
+- What was done and verified stays so: a guest that cannot be closed has not failed.
 """
 
 from __future__ import annotations
@@ -262,7 +263,10 @@ class GuestAgent:
         except asyncio.CancelledError:
             await self._give_up(stub, opened.session)
             raise
-        await close_session(stub, opened.session, config)
+        try:
+            await close_session(stub, opened.session, config, config.reconnect_seconds)
+        except (EssaError, HostUnreachableError) as error:
+            logger().warning("guest_not_closed", reason=str(error))
         return True
 
     async def _give_up(self, stub: Any, session: pb.Session) -> None:

@@ -29,7 +29,11 @@ class Field:
 
 NUMBER_MAX: Final = (1 << 32) - 1
 LIST_MAX: Final = 64
-METHODS: Final = ("Execute", "ExecuteEssa", "AcknowledgeFaults", "SubscribeFaults")
+WITHOUT_COMMAND: Final = ("AcknowledgeFaults", "OpenGuest", "CloseGuest")
+"""Calls that name no issuer, no operation and no page."""
+CALLS: Final = ("ExecuteEssa", *WITHOUT_COMMAND)
+"""Methods that are one request and one answer."""
+METHODS: Final = ("Execute", *CALLS, "SubscribeFaults")
 STATES: Final = ("S", "U", "V", "P")
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _TEXT: Final = re.compile(r"[^\x00-\x1f]{1,4096}")

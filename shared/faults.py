@@ -15,7 +15,7 @@ from enum import Enum, StrEnum
 from typing import Any, Final
 
 from shared.errors import InvalidRequestError
-from shared.fault_fields import FIELDS, METHODS, Field
+from shared.fault_fields import CALLS, FIELDS, METHODS, WITHOUT_COMMAND, Field
 
 
 class Place(Enum):
@@ -103,7 +103,8 @@ _FAULT_MATCH: Final = ("guest", "vcpu", "pages", *_STRIKES)
 _PROCESS: Final = ("pid-file", "container")
 _ONCE: Final = {"count": "1"}
 _RPC_ONCE: Final = {"method": "Execute", "count": "1"}
-_UNARY: Final = ("Execute", "ExecuteEssa", "AcknowledgeFaults")
+_DEVICE_MATCH: Final = ("guest", "pages", *_STRIKES)
+_ANSWERED: Final = ("Execute", *CALLS)
 
 KINDS: Final[dict[Kind, KindOf]] = {
     Kind.EVICT: KindOf(
@@ -119,17 +120,17 @@ KINDS: Final[dict[Kind, KindOf]] = {
         "Take frames away from the host, and give them back when it is stopped.",
     ),
     Kind.REQUEST_LOST: KindOf(
-        Place.RPC, _MATCH, _RPC_ONCE, "The command never comes to the host.", _UNARY
+        Place.RPC, _MATCH, _RPC_ONCE, "The command never comes to the host.", _ANSWERED
     ),
     Kind.REPLY_LOST: KindOf(
-        Place.RPC, _MATCH, _RPC_ONCE, "The command is executed and never answered.", _UNARY
+        Place.RPC, _MATCH, _RPC_ONCE, "The command is executed and never answered.", _ANSWERED
     ),
     Kind.DELAY: KindOf(
         Place.RPC,
         (*_MATCH, "delay", "side"),
         _RPC_ONCE | {"delay": "0.1", "side": "request"},
         "The command is taken in later, or answered later.",
-        _UNARY,
+        _ANSWERED,
     ),
     Kind.DUPLICATE: KindOf(
         Place.RPC,
@@ -163,19 +164,19 @@ KINDS: Final[dict[Kind, KindOf]] = {
     ),
     Kind.DEVICE_SLOW: KindOf(
         Place.DEVICE,
-        ("operation", "delay", *_STRIKES),
+        ("operation", "delay", *_DEVICE_MATCH),
         {"operation": "read,write", "delay": "0.05", "count": "0"},
         "Transfers of the paging device take longer.",
     ),
     Kind.DEVICE_FAILING: KindOf(
         Place.DEVICE,
-        ("operation", *_STRIKES),
+        ("operation", *_DEVICE_MATCH),
         {"operation": "write", "count": "1"},
         "Transfers of the paging device fail.",
     ),
     Kind.DEVICE_FULL: KindOf(Place.MEMORY, ("for",), {}, "No slot can be written."),
     Kind.DEVICE_CORRUPT: KindOf(
-        Place.DEVICE, _STRIKES, _ONCE, "A slot's bytes are damaged once they are written."
+        Place.DEVICE, _DEVICE_MATCH, _ONCE, "A slot's bytes are damaged once they are written."
     ),
     Kind.PAUSE: KindOf(
         Place.PROCESS, (*_PROCESS, "for"), {}, "Stop a process where it is (SIGSTOP)."
@@ -253,6 +254,10 @@ def _check_together(spec: FaultSpec, known: KindOf, prefix: str) -> None:
             raise wrong(f"{prefix}method", method, bound)
     if spec.orcs and "SubscribeFaults" in spec.methods:
         raise wrong(f"{prefix}orc", spec.orcs[0], "left out: discard faults have none")
+    for method in WITHOUT_COMMAND:
+        for key in ("vcpu", "orc", "pages"):
+            if method in spec.methods and getattr(spec, FIELDS[key].attribute):
+                raise wrong(f"{prefix}method", method, f"one with a command, as {key} is given")
     if spec.frames and spec.percent:
         raise wrong(f"{prefix}percent", spec.percent, "left out where frames is given")
     if known.place is Place.PROCESS and bool(spec.pid_file) == bool(spec.container):

@@ -2,7 +2,8 @@
 
 Rules:
 - A host that is not there yet is waited for, and the log says so after SHORT_SECONDS and from
-  time to time; one that answers "no" is not asked twice.
+  time to time; one that answers "no" is not asked twice. No answer: the call, or what was
+  answered, may be lost, and it is made again.
 - A name in use is the exception, and asked for again for NAME_SECONDS: its holder may be dead,
   killed a moment ago or an OpenGuest of our own whose answer was lost. The host says which.
 """
@@ -14,7 +15,12 @@ from typing import Any, Final
 
 from guest_agent.config import GuestConfig
 from shared.arch import Mode
-from shared.errors import DrainingError, GuestExistsError
+from shared.errors import (
+    DrainingError,
+    GuestExistsError,
+    InvalidTokenError,
+    StaleIncarnationError,
+)
 from shared.essa.v1 import essa_pb2 as pb
 from shared.rpc.channel import HELD_SECONDS, HostUnreachableError, call
 from shared.telemetry import logger
@@ -71,6 +77,24 @@ async def open_session(stub: Any, config: GuestConfig) -> pb.OpenGuestResponse:
         await asyncio.sleep(_RETRY_SECONDS)
 
 
-async def close_session(stub: Any, session: pb.Session, config: GuestConfig) -> None:
-    """Close the guest; the host frees what it held. Raises as `open_session` does."""
-    await call(stub, "CloseGuest", pb.CloseGuestRequest(session=session), config.host)
+async def close_session(
+    stub: Any, session: pb.Session, config: GuestConfig, patience: float = 0.0
+) -> None:
+    """Close the guest; the host frees what it held. `patience`: seconds in which to ask again.
+
+    A session that the host does not know is closed: by an earlier call whose answer was lost,
+    or with the host's memory. Raises as `open_session` does.
+    """
+    request = pb.CloseGuestRequest(session=session)
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + patience
+    while True:
+        try:
+            await call(stub, "CloseGuest", request, config.host)
+            return
+        except (InvalidTokenError, StaleIncarnationError):
+            return
+        except (HostUnreachableError, DrainingError):
+            if loop.time() + _RETRY_SECONDS > deadline:
+                raise
+        await asyncio.sleep(_RETRY_SECONDS)

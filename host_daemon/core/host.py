@@ -319,6 +319,11 @@ class Host:
         """Start or stop Noticed effects. Not part of a snapshot."""
         self._machine.watched = on
 
+    def transfer_owner(self, operation: int) -> tuple[int, int]:
+        """The guest and the page of a transfer that has not ended."""
+        transfer = self._machine.operations[operation]
+        return transfer.guest_id, transfer.pfn
+
     @property
     def stuck(self) -> bool:
         """Whether commands wait for a frame, none is on its way and nothing could be evicted."""

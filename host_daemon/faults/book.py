@@ -14,24 +14,31 @@ from host_daemon.faults.rule import Rule
 from shared.arch import PAGE_SHIFT
 from shared.commands import Command, DiscardFault
 from shared.errors import FaultNotFoundError
+from shared.fault_fields import CALLS
 from shared.faults import KINDS, FaultSpec, Kind, Place
 
 OVER_MAX: Final = 256
-_UNARY: Final = ("ExecuteEssa", "AcknowledgeFaults")
-"""The calls that are one request and one answer."""
 
 Rules = tuple[Rule, ...]
+Owner = tuple[str, int]
+"""Whose a transfer of the paging device is: guest, pfn."""
+
+
+def _nobodys(operation: int) -> Owner:
+    raise LookupError(f"nobody has said whose operation {operation} is")
 
 
 class FaultBook:
     """What is injected. ended: told of every fault that is over, after it was taken out.
 
+    owner_of: says whose a transfer is; asked only for rules that name guests or pages.
     commands: rules about commands of Execute. calls: about any other method. paces: slow
     consumers. delivery, device, memory: by place; delivery has the resets of SubscribeFaults.
     """
 
     def __init__(self) -> None:
         self.ended: Callable[[Rule], None] = lambda _: None
+        self.owner_of: Callable[[int], Owner] = _nobodys
         self.commands: Rules = ()
         self.calls: Rules = ()
         self.paces: Rules = ()
@@ -118,11 +125,13 @@ class FaultBook:
             ]
         )
 
-    def about_transfer(self, operation: str) -> Rule | None:
-        """The fault that strikes a "read" or "write" of the paging device."""
-        return self.first_strike(
-            [r for r in self.device if operation in (r.spec.operations or ("write",))]
-        )
+    def about_transfer(self, kind: str, operation: int) -> Rule | None:
+        """The fault that strikes a "read" or "write" of the paging device, by its number."""
+        rules = [r for r in self.device if kind in (r.spec.operations or ("write",))]
+        if any(r.spec.guests or r.spec.pages for r in rules):
+            guest, pfn = self.owner_of(operation)
+            rules = [r for r in rules if r.concerns_guest(guest) and r.concerns_pfn(pfn)]
+        return self.first_strike(rules)
 
     def end_all(self) -> list[Rule]:
         """All faults are over; returns those that were active."""
@@ -137,7 +146,7 @@ class FaultBook:
         plain = [r for r in rpc if r.spec.kind is not Kind.SLOW_CONSUMER]
         self.paces = tuple(r for r in rpc if r.spec.kind is Kind.SLOW_CONSUMER)
         self.commands = tuple(r for r in plain if r.concerns_call("Execute"))
-        self.calls = tuple(r for r in plain if any(map(r.concerns_call, _UNARY)))
+        self.calls = tuple(r for r in plain if any(map(r.concerns_call, CALLS)))
         at = {place: [r for r in active if KINDS[r.spec.kind].place is place] for place in Place}
         resets = [r for r in plain if r.concerns_call("SubscribeFaults")]
         self.delivery = (*at[Place.DELIVERY], *resets)

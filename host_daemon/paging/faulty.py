@@ -105,8 +105,8 @@ class FaultyDevice:
         now = asyncio.get_running_loop().time()
         due = self._waiting[-1].due if self._waiting else now
         for submission in submissions:
-            operation = "read" if isinstance(submission, SlotRead) else "write"
-            rule = self._book.about_transfer(operation)
+            way = "read" if isinstance(submission, SlotRead) else "write"
+            rule = self._book.about_transfer(way, submission.operation)
             kind = None if rule is None else rule.spec.kind
             if kind is Kind.DEVICE_SLOW:
                 assert isinstance(rule, Rule)

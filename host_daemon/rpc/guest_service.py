@@ -14,7 +14,7 @@ from host_daemon.rpc.sessions import GuestSession
 from host_daemon.rpc.shell import HostShell
 from host_daemon.rpc.streams import FaultStream, OutcomeStream
 from shared.arch import Mode
-from shared.commands import Outcome
+from shared.commands import Essa, Outcome
 from shared.errors import DrainingError, InvalidRequestError, InvalidTokenError
 from shared.essa.v1 import essa_pb2 as pb
 from shared.essa.v1 import essa_pb2_grpc
@@ -101,6 +101,16 @@ class EssaServicer(essa_pb2_grpc.EssaServiceServicer):
             check_name(context, session.spec.name)
         return session
 
+    async def _let_through(
+        self, method: str, request: Any, context: Any, issuer: int = 0, command: Essa | None = None
+    ) -> tuple[GuestSession, Rule | None]:
+        """The session that a call names, and the fault that has struck the call."""
+        session = self._session(request.session, context)
+        if not self._book.calls:
+            return session, None
+        struck = await self._injector.before_call(method, session.spec.name, issuer, command)
+        return self._session(request.session, context), struck
+
     @reports_status
     async def OpenGuest(self, request: pb.OpenGuestRequest, context: Any) -> pb.OpenGuestResponse:
         """Open a guest and give out its token."""
@@ -108,10 +118,14 @@ class EssaServicer(essa_pb2_grpc.EssaServiceServicer):
         bind(guest=spec.name)
         if self._identified:
             check_name(context, spec.name)
+        struck: Rule | None = None
+        if self._book.calls:
+            struck = await self._injector.before_call("OpenGuest", spec.name)
         if request.take_over and self._shell.close_abandoned(spec.name):
             logger().warning("guest_taken_over")
         session = self._shell.open_guest(spec)
         logger().info("guest_opened", pages=spec.page_count, vcpus=spec.vcpu_count)
+        await self._injector.after_call(struck)
         incarnation = self._shell.sessions.incarnation
         return pb.OpenGuestResponse(
             session=pb.Session(token=session.token, incarnation=incarnation),
@@ -123,14 +137,14 @@ class EssaServicer(essa_pb2_grpc.EssaServiceServicer):
         self, request: pb.ExecuteEssaRequest, context: Any
     ) -> pb.ExecuteEssaResponse:
         """Decode, execute, encode; only operation 5 ever has to wait."""
-        session = self._session(request.session, context)
+        self._session(request.session, context)
         if not request.HasField("essa"):
             raise InvalidRequestError("essa is missing", field="essa")
         command = codec.essa_from_message(request.essa)
         bind(vcpu=request.vcpu)
-        struck: Rule | None = None
-        if self._book.calls:
-            struck = await self._injector.before_call("ExecuteEssa", session, request.vcpu, command)
+        session, struck = await self._let_through(
+            "ExecuteEssa", request, context, request.vcpu, command
+        )
         waiter: asyncio.Future[Outcome | None] | None = None
 
         def done(outcome: Outcome | None) -> None:
@@ -143,8 +157,7 @@ class EssaServicer(essa_pb2_grpc.EssaServiceServicer):
             outcome = await waiter
             if outcome is None:
                 raise self._why_ended()
-        if struck is not None:
-            await self._injector.after_call(struck)
+        await self._injector.after_call(struck)
         return codec.essa_response_from_outcome(outcome)
 
     @reports_status
@@ -202,7 +215,7 @@ class EssaServicer(essa_pb2_grpc.EssaServiceServicer):
         self, request: pb.AcknowledgeFaultsRequest, context: Any
     ) -> pb.AcknowledgeFaultsResponse:
         """Forget faults."""
-        session = self._session(request.session, context)
+        session, struck = await self._let_through("AcknowledgeFaults", request, context)
         numbers = request.numbers
         if len(numbers) > FAULT_NUMBERS_MAX:
             raise InvalidRequestError(
@@ -211,14 +224,10 @@ class EssaServicer(essa_pb2_grpc.EssaServiceServicer):
                 value=len(numbers),
                 high=FAULT_NUMBERS_MAX,
             )
-        struck: Rule | None = None
-        if self._book.calls:
-            struck = await self._injector.before_call("AcknowledgeFaults", session)
         self._shell.acknowledge(session, numbers)
-        if struck is not None:
-            if struck.spec.kind is Kind.DUPLICATE:
-                self._shell.acknowledge(session, numbers)
-            await self._injector.after_call(struck)
+        if struck is not None and struck.spec.kind is Kind.DUPLICATE:
+            self._shell.acknowledge(session, numbers)
+        await self._injector.after_call(struck)
         return pb.AcknowledgeFaultsResponse()
 
     @reports_status
@@ -226,9 +235,10 @@ class EssaServicer(essa_pb2_grpc.EssaServiceServicer):
         self, request: pb.CloseGuestRequest, context: Any
     ) -> pb.CloseGuestResponse:
         """Close a guest."""
-        session = self._session(request.session, context)
+        session, struck = await self._let_through("CloseGuest", request, context)
         self._shell.close_guest(session)
         logger().info("guest_closed")
+        await self._injector.after_call(struck)
         return pb.CloseGuestResponse()
 
     def _why_ended(self) -> Exception:

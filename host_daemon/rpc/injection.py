@@ -160,10 +160,13 @@ class Injector:
     # Other calls
 
     async def before_call(
-        self, method: str, session: GuestSession, issuer: int = 0, command: Command | None = None
+        self, method: str, guest: str, issuer: int = 0, command: Command | None = None
     ) -> Rule | None:
-        """What happens to a call before it is executed; the fault goes to `after_call`."""
-        rule = self.book.about_call(method, session.spec.name, issuer, command)
+        """What happens to a call before it is executed; the fault goes to `after_call`.
+
+        It may take long: what was known of sessions before is to be looked up again.
+        """
+        rule = self.book.about_call(method, guest, issuer, command)
         if rule is None:
             return None
         if rule.spec.kind is Kind.RESET:
@@ -174,8 +177,10 @@ class Injector:
             await asyncio.sleep(rule.spec.delay_seconds)
         return rule
 
-    async def after_call(self, rule: Rule) -> None:
+    async def after_call(self, rule: Rule | None) -> None:
         """What happens to the answer."""
+        if rule is None:
+            return
         if rule.spec.kind is Kind.REPLY_LOST:
             await asyncio.Event().wait()
         if rule.spec.kind is Kind.DELAY and rule.spec.side == "reply":

@@ -63,6 +63,7 @@ class HostShell:
         self.draining = False
         self.watchers = Watchers(host.watch)
         self._runner = runner(host, self._apply_effects, self._takes_faults)
+        self.book.owner_of = self._transfer_owner
         device.start(self)
 
     # Guests
@@ -265,6 +266,10 @@ class HostShell:
 
     def _takes_faults(self, guest_id: int) -> bool:
         return self.sessions.by_id(guest_id).subscriber is not None
+
+    def _transfer_owner(self, operation: int) -> tuple[str, int]:
+        guest_id, pfn = self.host.transfer_owner(operation)
+        return self.sessions.by_id(guest_id).spec.name, pfn
 
     def _settle(self) -> None:
         self._apply_effects()

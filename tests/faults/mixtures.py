@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
+from host_daemon.faults.rule import Rule
 from shared.faults import FaultSpec, Kind, parse_fault
 from tests.faults.cluster import Cluster, cluster, verdict
 
 FAULTS_MIN, FAULTS_MAX = 3, 7
+AT_DOORS = 0.3
+"""The share of mixtures with a fault of OpenGuest or CloseGuest, whose loss takes seconds."""
 EVICTIONS_A_SECOND, IN_TRACES = 2000, 200
 """There in every mixture: without evictions nothing is at stake. A request of a trace is many
 pages long and done only when all of them were there, so more than this is no fault but the end."""
@@ -98,7 +102,23 @@ def draw(seed: int, evictions: int = EVICTIONS_A_SECOND) -> list[FaultSpec]:
     return [
         parse_fault(Kind.EVICT, {"rate": evictions, "count": 0, "seed": seed % (1 << 32)}),
         *(parse_fault(kind, _fields(random, kind)) for kind in kinds),
+        *_at_the_doors(Random(f"at the doors {seed}")),
     ]
+
+
+def _at_the_doors(random: Random) -> list[FaultSpec]:
+    """In some mixtures, what happens to guests when they are opened or closed."""
+    if random.random() >= AT_DOORS:
+        return []
+    kind = random.choice([Kind.REQUEST_LOST, Kind.REPLY_LOST, Kind.DELAY, Kind.RESET])
+    values: dict[str, object] = {
+        "method": random.choice(["OpenGuest", "CloseGuest", "OpenGuest,CloseGuest"]),
+        "count": random.randint(1, 2),
+        "nth": random.randint(1, 2),
+    }
+    if kind is Kind.DELAY:
+        values |= {"delay": 0.3, "side": random.choice(["request", "reply"])}
+    return [parse_fault(kind, values)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +135,14 @@ class Outcome:
     def is_clean(self) -> bool:
         """Whether nobody found anything."""
         return not (self.integrity_errors or self.violations)
+
+
+def _struck(rules: Sequence[Rule]) -> Counter[str]:
+    """By kind."""
+    struck: Counter[str] = Counter()
+    for rule in rules:
+        struck[str(rule.spec.kind)] += rule.struck
+    return struck
 
 
 TRACES = (None, None, "sqlite", "search")
@@ -135,11 +163,11 @@ async def run_mixture(world: Cluster, seed: int, operations: int) -> Outcome:
     for power_fails in ends:
         await asyncio.wait([running], timeout=BEFORE_AN_END_SECONDS)
         if not running.done():
-            struck.update({str(rule.spec.kind): rule.struck for rule in rules})
+            struck.update(_struck(rules))
             await world.restart(power_fails=power_fails)
             rules = world.shell.book.active()
     reports = await running
-    struck.update({str(rule.spec.kind): rule.struck for rule in rules})
+    struck.update(_struck(rules))
     world.injector.stop(None)
     integrity_errors, violations = verdict(reports)
     how = {False: "restart", True: "power failure"}

@@ -75,10 +75,34 @@ def test_rules_stand_where_they_act_and_nowhere_else() -> None:
     assert book.calls == (acknowledgement,)
     assert book.delivery == (rules[1], subscription)
     assert (book.paces, book.device, book.memory) == ((slow,), (device,), ())
-    assert book.about_transfer("read") is None
-    assert book.about_transfer("write") is device
+    assert book.about_transfer("read", 1) is None
+    assert book.about_transfer("write", 2) is device
     assert book.end_all() == [*rules, acknowledgement, subscription, slow]
     assert (book.commands, book.calls, book.delivery, book.paces, book.device) == ((),) * 5
+
+
+def test_opening_and_closing_match_by_guest() -> None:
+    book, rule = book_with(Kind.REPLY_LOST, method="OpenGuest,CloseGuest", guest="web", count=2)
+    assert book.about_call("OpenGuest", "db") is None
+    assert book.about_call("AcknowledgeFaults", "web") is None
+    assert book.about_call("OpenGuest", "web") is rule
+    assert book.about_call("CloseGuest", "web") is rule
+
+
+def test_transfers_match_by_guest_and_page() -> None:
+    book, rule = book_with(Kind.DEVICE_SLOW, guest="web", pages="4-6", operation="read")
+    book.owner_of = {1: ("web", 5), 2: ("web", 7), 3: ("db", 5)}.__getitem__
+    assert [book.about_transfer("read", operation) for operation in (1, 2, 3)] == [rule, None, None]
+    assert book.about_transfer("write", 1) is None
+    assert rule.matched == 1
+
+
+def test_nobody_is_asked_whose_a_transfer_is_unless_a_fault_names_somebody() -> None:
+    book, rule = book_with(Kind.DEVICE_SLOW)
+    assert book.about_transfer("write", 1) is rule
+    book.add(parse_fault(Kind.DEVICE_SLOW, {"pages": "5"}))
+    with pytest.raises(LookupError, match="nobody has said whose operation 2 is"):
+        book.about_transfer("write", 2)
 
 
 def test_discard_faults_match_by_vcpu_and_page() -> None:

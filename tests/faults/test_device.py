@@ -99,6 +99,21 @@ def test_failing_transfers_fail_and_others_do_not(tmp_path: Path) -> None:
     play(body, tmp_path)
 
 
+def test_transfers_of_one_guests_pages_are_struck_and_no_others(tmp_path: Path) -> None:
+    async def body(device: FaultyDevice, book: FaultBook, heard: Heard) -> None:
+        book.owner_of = {1: ("a", 4), 2: ("b", 4), 3: ("b", 5), 4: ("b", 4)}.__getitem__
+        rule = book.add(parse_fault(Kind.DEVICE_FAILING, {"guest": "b", "pages": 4, "count": 0}))
+        device.submit_writes([write(1, 7), write(2, 8), write(3, 9)])
+        await device.flush()
+        assert heard.writes == {1: True, 2: False, 3: True}
+        device.submit_reads([SlotRead(4, 9, 1)])
+        await device.flush()
+        assert heard.reads == {4: page(3)}
+        assert (rule.matched, rule.struck) == (1, 1)
+
+    play(body, tmp_path)
+
+
 def test_a_corrupted_slot_is_found_by_its_checksum(tmp_path: Path) -> None:
     async def body(device: FaultyDevice, book: FaultBook, heard: Heard) -> None:
         book.add(parse_fault(Kind.DEVICE_CORRUPT, {"nth": 2}))

@@ -216,6 +216,21 @@ def test_a_reset_of_the_subscription_delivers_again(tmp_path: Path) -> None:
     play(body, tmp_path)
 
 
+def test_the_host_knows_whose_a_transfer_is(tmp_path: Path) -> None:
+    async def body(world: World) -> None:
+        connections = [world.connect(await world.open_guest(name)) for name in ("one", "two")]
+        world.device.hold = True
+        for connection, name, pfn in zip(connections, ("one", "two"), (5, 6), strict=True):
+            await connection.ask(0, 1, Store(pfn, 0, b"x"))
+            await world.evict(pfn, name=name)
+            await connection.send((0, 2, Load(pfn, 0, 1)))
+        await world.until(lambda: len(world.device.held) == 2)
+        owners = [world.shell.book.owner_of(read.operation) for read in world.device.held]
+        assert owners == [("one", 5), ("two", 6)]
+
+    play(body, tmp_path)
+
+
 def test_evictions_take_what_they_name(tmp_path: Path) -> None:
     async def body(world: World) -> None:
         connection = world.connect(await world.open_guest())

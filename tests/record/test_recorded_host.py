@@ -34,6 +34,7 @@ LOOKS = {
     "statistics",
     "storage_key",
     "stuck",
+    "transfer_owner",
 }
 """What changes nothing."""
 OUTWARD = {"take_effects", "trace", "watch"}
