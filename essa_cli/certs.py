@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
+from essa_cli import certs_enrolment
 from essa_cli.certificates.authority import (
-    DAYS_MAX,
     Authority,
     general_name,
     key_pem,
@@ -18,8 +18,9 @@ from essa_cli.certificates.authority import (
     new_key,
     write_directory,
 )
+from essa_cli.certificates.options import check_days, check_name
 from essa_cli.errors import CliError
-from shared.identity import NAME, NAME_BOUND, Identity, Role
+from shared.identity import Identity, Role
 from shared.rpc.tls import AUTHORITY, identity_of, read_certificate
 
 Directory = Annotated[Path, typer.Argument(help="The authority's directory.", metavar="DIRECTORY")]
@@ -53,21 +54,8 @@ def register(app: typer.Typer) -> None:
         "--san localhost --out host-tls",
     )(issue)
     certs.command("show", epilog="Example: essa certs show host-tls/cert.pem")(show)
+    certs_enrolment.register(certs)
     app.add_typer(certs, name="certs")
-
-
-def check_days(days: int) -> int:
-    """The value of `--days`. Raises CliError."""
-    if not 1 <= days <= DAYS_MAX:
-        raise CliError(f"--days is {days}; it must be 1 to {DAYS_MAX}")
-    return days
-
-
-def check_name(name: str) -> str:
-    """The value of `--name`. Raises CliError."""
-    if NAME.fullmatch(name) is None:
-        raise CliError(f"--name is {name!r}; it must be {NAME_BOUND}")
-    return name
 
 
 def init(directory: Directory, days: Days = 365) -> None:

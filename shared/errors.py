@@ -63,6 +63,12 @@ class RoleNotAllowedError(EssaError):
     reason = "ROLE_NOT_ALLOWED"
 
 
+class TokenRefusedError(EssaError):
+    """The enrolment token is none of this authority's, or was spent on something else."""
+
+    reason = "TOKEN_REFUSED"
+
+
 class NameTakenError(EssaError):
     """The authority gave this name to another key before."""
 

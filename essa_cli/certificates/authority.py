@@ -11,6 +11,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+import tempfile
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -28,11 +29,13 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from essa_cli.errors import CliError
-from shared.identity import Identity
+from shared.identity import Identity, Role
 from shared.rpc.tls import AUTHORITY, CERTIFICATE, KEY, read_certificate
 
 AUTHORITY_KEY: Final = "ca-key.pem"
 NAMES: Final = "names"
+AUTHORITY_HOST: Final = "authority.essa.invalid"
+"""What the certificate of an authority that enrols bears; no other of its certificates does."""
 DAYS_MAX: Final = 3650
 CLOCK_SKEW: Final = timedelta(minutes=5)
 """A certificate is valid from a little before it is made, for peers whose clocks are behind."""
@@ -62,6 +65,23 @@ def write_new(path: Path, data: bytes, mode: int = 0o644) -> None:
         raise CliError(f"{path} exists already; nothing is replaced") from None
     except OSError as error:
         raise CliError(f"{path} cannot be written: {error.strerror}") from None
+
+
+def create(path: Path, data: bytes) -> bool:
+    """Write a private file that is there as a whole or not at all; False if it was before."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor, draft = tempfile.mkstemp(dir=path.parent, prefix=".")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(draft, path)
+    except FileExistsError:
+        return False
+    finally:
+        os.unlink(draft)
+    return True
 
 
 def write_directory(out: Path, certificate: bytes, key: bytes, authority: bytes) -> None:
@@ -99,15 +119,13 @@ class Authority:
         """Its own certificate, ca.pem."""
         return self._certificate.public_bytes(Encoding.PEM)
 
-    def remember(self, holder: Identity) -> bool:
-        """Note that the name is given out; False if it was before."""
-        names = self.directory / NAMES
-        names.mkdir(mode=0o700, exist_ok=True)
-        try:
-            (names / f"{holder.role}.{holder.name}").touch(exist_ok=False)
-        except FileExistsError:
-            return False
-        return True
+    def remember(self, holder: Identity, by: str = "") -> bool:
+        """Note that the name is given out; False if it was before.
+
+        by: to whom; the same one may have it again.
+        """
+        path = self.directory / NAMES / f"{holder.role}.{holder.name}"
+        return create(path, by.encode()) or (bool(by) and path.read_text() == by)
 
     def issue(
         self,
@@ -120,12 +138,14 @@ class Authority:
     ) -> bytes:
         """A certificate in PEM for the holder of the key, valid for so many days.
 
-        begin: default now. sans: names and addresses under which others call it. Raises
-        CliError for a bad one.
+        begin: default now. sans: names and addresses under which others call it; an
+        authority's own is added. Raises CliError for a bad one.
         """
         begin = begin or datetime.now(UTC)
         names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(holder.uri)]
         names += [general_name(san) for san in sans]
+        if holder.role is Role.AUTHORITY:
+            names.append(x509.DNSName(AUTHORITY_HOST))
         usages = [ExtendedKeyUsageOID.CLIENT_AUTH]
         if len(names) > 1:
             usages.append(ExtendedKeyUsageOID.SERVER_AUTH)
@@ -146,7 +166,7 @@ def general_name(san: str) -> x509.GeneralName:
         return x509.IPAddress(ipaddress.ip_address(san))
     except ValueError:
         pass
-    if _HOST_NAME.fullmatch(san) is None:
+    if _HOST_NAME.fullmatch(san) is None or san.lower() == AUTHORITY_HOST:
         raise CliError(f"--san is {san!r}; it must be a host's name or an IP address")
     return x509.DNSName(san)
 

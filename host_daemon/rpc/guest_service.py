@@ -21,7 +21,8 @@ from shared.essa.v1 import essa_pb2_grpc
 from shared.faults import Kind
 from shared.identity import NAME, NAME_BOUND
 from shared.rpc import codec
-from shared.rpc.status import decoded, reports_status
+from shared.rpc.status import reports_status
+from shared.rpc.tolerant import decoded
 from shared.telemetry import bind, logger
 
 MODES: Final = {pb.MODE_SEED: Mode.SEED, pb.MODE_KVM: Mode.KVM}

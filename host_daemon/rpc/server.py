@@ -1,18 +1,13 @@
 """The daemon's gRPC servers: one for guests, one for operators, each with health and reflection.
 
 Rules:
-- A socket that cannot be had is an InvalidRequestError naming the option and the reason. It
-  is found out with a socket of our own, because the library only says that it failed.
 - The operators' Unix socket belongs to its owner alone.
 """
 
 from __future__ import annotations
 
-import errno
 import os
-import socket
-import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,12 +20,12 @@ from host_daemon.rpc.guest_service import BugFound, EssaServicer
 from host_daemon.rpc.injection import Injector
 from host_daemon.rpc.peers import RoleInterceptor
 from host_daemon.rpc.shell import HostShell
-from shared.errors import InvalidRequestError
 from shared.essa.v1 import essa_pb2 as pb
 from shared.essa.v1 import essa_pb2_grpc
 from shared.identity import Role
 from shared.rpc.channel import SERVER_OPTIONS, Address
-from shared.rpc.status import tolerant_deserializer
+from shared.rpc.sockets import bind
+from shared.rpc.tolerant import TolerantRegistrar
 
 if TYPE_CHECKING:
     from shared.rpc.tls import Tls
@@ -41,28 +36,6 @@ _HEALTH: Final[Any] = health  # its types do not know of its aio half
 PRIVATE_UMASK: Final = 0o177
 _ESSA_SERVICE: Final = pb.DESCRIPTOR.services_by_name["EssaService"].full_name
 _CONTROL_SERVICE: Final = pb.DESCRIPTOR.services_by_name["ControlService"].full_name
-
-
-class _Registrar:
-    """Stands in for a server while a service is added: makes its deserializers tolerant."""
-
-    def __init__(self, server: grpc.aio.Server) -> None:
-        self._server = server
-
-    def add_generic_rpc_handlers(self, handlers: Sequence[Any]) -> None:
-        """The generated code says everything twice; the other way is easier to rewrite."""
-
-    def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
-        """Register a service."""
-        tolerant = {
-            name: handler._replace(
-                request_deserializer=tolerant_deserializer(handler.request_deserializer)
-            )
-            for name, handler in handlers.items()
-        }
-        self._server.add_generic_rpc_handlers(
-            (grpc.method_handlers_generic_handler(service, tolerant),)
-        )
 
 
 class Servers:
@@ -77,7 +50,7 @@ class Servers:
         self._guests = self._server(Role.GUEST)
         self._operators = self._server(Role.OPERATOR)
         self._paths: list[str] = []
-        guests, operators = _Registrar(self._guests), _Registrar(self._operators)
+        guests, operators = TolerantRegistrar(self._guests), TolerantRegistrar(self._operators)
         self.injector = Injector(shell)
         essa, control = (
             EssaServicer(shell, self.injector, bug_found, identified=tls is not None),
@@ -128,63 +101,8 @@ class Servers:
                 os.unlink(path)
 
     def _bind(self, server: grpc.aio.Server, address: Address, option: str) -> Address:
-        try:
-            _try_socket(address)
-            if self._tls is None or address.path:
-                port = server.add_insecure_port(address.target)
-            else:
-                port = server.add_secure_port(address.target, self._tls.server_credentials())
-        except OSError as error:
-            raise _unusable(option, address, _reason(error)) from None
-        except RuntimeError as error:  # somebody was faster, or the library is choosier
-            raise _unusable(option, address, str(error)) from None
+        credentials = None if self._tls is None else self._tls.server_credentials()
+        bound = bind(server, address, option, credentials)
         if address.path:
             self._paths.append(address.path)
-            return address
-        return Address(host=address.host, port=port)
-
-
-def _unusable(option: str, address: Address, reason: str) -> InvalidRequestError:
-    return InvalidRequestError(
-        f"{option} {address} cannot be used: {reason}", field=option, value=str(address)
-    )
-
-
-def _reason(error: OSError) -> str:
-    if error.errno == errno.EADDRINUSE:
-        return "it is in use by another process"
-    return error.strerror or str(error)
-
-
-def _try_socket(address: Address) -> None:
-    """Raise OSError unless the address can be bound."""
-    if address.path:
-        _try_path(address.path)
-        return
-    family, kind, protocol, _, where = socket.getaddrinfo(
-        address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )[0]
-    with socket.socket(family, kind, protocol) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind(where)
-
-
-def _try_path(path: str) -> None:
-    """The library replaces whatever socket is there; one that somebody serves is not ours."""
-    directory = os.path.dirname(path) or "."
-    if not os.path.isdir(directory):
-        raise OSError(errno.ENOENT, f"{directory} is no directory")
-    if not os.access(directory, os.W_OK | os.X_OK):
-        raise PermissionError(errno.EACCES, f"{directory} is not writable")
-    try:
-        mode = os.stat(path).st_mode
-    except FileNotFoundError:
-        return
-    if not stat.S_ISSOCK(mode):
-        raise OSError(errno.EEXIST, "it exists and is no socket")
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.connect(path)
-        except ConnectionRefusedError:
-            return  # left over by a process that was killed
-    raise OSError(errno.EADDRINUSE, "in use")
+        return bound

@@ -111,14 +111,17 @@ def check_reach(address: Address, option: str, *, protected: bool) -> None:
 
 
 def connect(
-    address: Address, credentials: grpc.ChannelCredentials | None = None
+    address: Address, credentials: grpc.ChannelCredentials | None = None, name: str | None = None
 ) -> grpc.aio.Channel:
     """A channel to the host; connects at the first call. The caller closes it.
 
-    Unix sockets need no credentials and get none: the file's mode guards them.
+    name: what the certificate of the other end has to bear instead of the address. Unix
+    sockets need no credentials and get none: the file's mode guards them.
     """
     if credentials is not None and not address.path:
-        return grpc.aio.secure_channel(address.target, credentials, options=CHANNEL_OPTIONS)
+        named = () if name is None else (("grpc.ssl_target_name_override", name),)
+        options = (*CHANNEL_OPTIONS, *named)
+        return grpc.aio.secure_channel(address.target, credentials, options=options)
     return grpc.aio.insecure_channel(address.target, options=CHANNEL_OPTIONS)
 
 
@@ -146,6 +149,7 @@ POLICIES: Final = {
     "InjectFault": CallPolicy(10.0, repeatable=False),
     "ListFaults": CallPolicy(10.0, repeatable=True),
     "StopFault": CallPolicy(10.0, repeatable=True),
+    "Enrol": CallPolicy(10.0, repeatable=True),
 }
 """Every method of both services; a test compares it with the descriptor. OpenGuest and CloseGuest
 are short, because their callers ask again: within their patience, and after HELD_SECONDS."""

@@ -15,10 +15,10 @@ from typing import Any, Final, Protocol, TypeVar
 from urllib.parse import quote, unquote
 
 import grpc
-from google.protobuf.message import DecodeError
 
 from shared import errors
 from shared.errors import EssaError
+from shared.rpc.tolerant import decoded
 
 REASON_KEY: Final = "essa-reason"
 _PREFIX: Final = "essa-"
@@ -34,6 +34,7 @@ CODES: Final[dict[type[EssaError], grpc.StatusCode]] = {
     errors.InvalidTokenError: grpc.StatusCode.UNAUTHENTICATED,
     errors.IdentityMismatchError: grpc.StatusCode.PERMISSION_DENIED,
     errors.RoleNotAllowedError: grpc.StatusCode.PERMISSION_DENIED,
+    errors.TokenRefusedError: grpc.StatusCode.UNAUTHENTICATED,
     errors.NameTakenError: grpc.StatusCode.ALREADY_EXISTS,
     errors.StaleIncarnationError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.SequenceError: grpc.StatusCode.ABORTED,
@@ -94,29 +95,6 @@ class Reporter(Protocol):
         ...
 
 
-class Undecodable:
-    """Stands for a message whose bytes are none of its type."""
-
-
-def tolerant_deserializer(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
-    """A deserializer for servers: what the library would answer UNKNOWN becomes Undecodable."""
-
-    def decode(raw: bytes) -> Any:
-        try:
-            return deserialize(raw)
-        except DecodeError:
-            return Undecodable()
-
-    return decode
-
-
-def decoded(message: Any) -> Any:
-    """The message, unless it is Undecodable: that is an InvalidRequestError."""
-    if isinstance(message, Undecodable):
-        raise errors.InvalidRequestError("the message is malformed", field="message")
-    return message
-
-
 class StreamResetError(Exception):
     """An injected fault breaks the call: the peer sees what a broken connection shows it."""
 
@@ -141,7 +119,7 @@ def reports_status(method: Handler[Request, Response]) -> Handler[Request, Respo
             raise  # the peer went away while we were talking to it; the library knows
         except Exception as error:
             servicer.bug_found(error)
-            text = f"bug in the host: {type(error).__name__}"
+            text = f"bug in the daemon: {type(error).__name__}"
             await context.abort(grpc.StatusCode.INTERNAL, text)
         raise AssertionError("abort always raises")
 

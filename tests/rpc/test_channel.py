@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from shared.errors import InvalidRequestError
+from shared.essa.v1 import enrolment_pb2
 from shared.essa.v1 import essa_pb2 as pb
 from shared.rpc.channel import POLICIES, Address, parse_address
 
@@ -44,7 +45,8 @@ def test_wrong_addresses_name_the_field_and_the_form(text: str) -> None:
 
 
 def test_every_method_has_a_policy_and_no_other_is_named() -> None:
-    services = pb.DESCRIPTOR.services_by_name.values()
+    files = (pb.DESCRIPTOR, enrolment_pb2.DESCRIPTOR)
+    services = [service for file in files for service in file.services_by_name.values()]
     methods = [method for service in services for method in service.methods]
     assert sorted(POLICIES) == sorted(method.name for method in methods)
     for method in methods:

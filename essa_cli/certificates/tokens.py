@@ -1,0 +1,172 @@
+"""One-time tokens: who has one gets one certificate, in a role that the authority has decided.
+
+Rules:
+- The authority keeps of a token only its hash, with the role, under tokens/; what it was spent
+  on lies under spent/. Both outlive the process, and a token is spent once, whatever happens.
+- A token travels as a file that holds the authority's certificate too, so that its holder knows
+  whom to believe. Whoever renames the file first has it.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import secrets
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from essa_cli.certificates.authority import Authority, create, write_new
+from essa_cli.errors import CliError
+from shared.errors import InvalidRequestError, NameTakenError, TokenRefusedError
+from shared.identity import NAME, NAME_BOUND, Identity, Role
+
+TOKEN_BYTES: Final = 32
+SUFFIX: Final = ".token"
+_TITLE: Final = "essa-token"
+_TOKENS: Final = "tokens"
+_SPENT: Final = "spent"
+
+
+def _hash(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """What a token's file says. authority: the certificate to believe, PEM."""
+
+    secret: bytes
+    authority: bytes
+
+    def text(self) -> bytes:
+        """As the file holds it."""
+        word = base64.urlsafe_b64encode(self.secret).decode()
+        return f"{_TITLE} {word}\n".encode() + self.authority
+
+    @classmethod
+    def parse(cls, raw: bytes, path: Path) -> Token:
+        """Raises CliError for a file that is none."""
+        line, _, authority = raw.partition(b"\n")
+        title, _, word = line.decode(errors="replace").partition(" ")
+        with suppress(binascii.Error, ValueError):
+            secret = base64.b64decode(word, altchars="-_", validate=True)
+            if title == _TITLE and len(secret) == TOKEN_BYTES:
+                return cls(secret, authority)
+        raise CliError(f"--token: {path} holds no token")
+
+
+def waiting(directory: Path) -> list[Path]:
+    """The tokens that lie in a directory and nobody has taken, oldest name first."""
+    return sorted(directory.glob(f"*{SUFFIX}"))
+
+
+def claim(place: Path, out: Path) -> bool:
+    """Take a token and put it at `out`; False if there is none left. Raises CliError.
+
+    place: a token's file, or a directory of them, of which one is taken that nobody else takes.
+    """
+    mine = out.with_name(f".{secrets.token_hex(8)}")
+    for path in waiting(place) if place.is_dir() else [place]:
+        taken = path.with_name(f".{path.name}.{mine.name[1:]}")
+        try:
+            path.rename(taken)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise CliError(f"--token: {path} cannot be taken: {error.strerror}") from None
+        write_new(mine, taken.read_bytes(), 0o600)
+        mine.rename(out)
+        taken.unlink()
+        return True
+    return False
+
+
+class Tokens:
+    """The tokens of one authority. Methods are atomic, also against other processes."""
+
+    def __init__(self, authority: Authority, days: int) -> None:
+        """days: how long a certificate that is traded for a token is valid."""
+        self._authority, self._days = authority, days
+        self._tokens = authority.directory / _TOKENS
+        self._spent = authority.directory / _SPENT
+
+    def fill(self, directory: Path, role: Role, count: int) -> None:
+        """Let `count` tokens for the role lie in the directory. Raises CliError."""
+        try:
+            for _ in range(count - len(waiting(directory))):
+                secret = secrets.token_bytes(TOKEN_BYTES)
+                create(self._tokens / _hash(secret), str(role).encode())
+                create(
+                    directory / f"{secrets.token_hex(8)}{SUFFIX}",
+                    Token(secret, self._authority.pem).text(),
+                )
+        except OSError as error:
+            raise CliError(f"{directory} cannot be written to: {error.strerror}") from None
+
+    def clear_foreign(self, directory: Path) -> None:
+        """Take away what another authority, or an earlier one, has left in the directory."""
+        for path in waiting(directory):
+            with suppress(CliError, FileNotFoundError):
+                if (self._tokens / _hash(Token.parse(path.read_bytes(), path).secret)).exists():
+                    continue
+            path.unlink(missing_ok=True)
+
+    def trade(self, secret: bytes, name: str, key: ec.EllipticCurvePublicKey) -> bytes:
+        """A certificate in PEM for the token, the same one again for the same name and key.
+
+        Raises TokenRefusedError, NameTakenError or InvalidRequestError, and spends nothing then.
+        """
+        if NAME.fullmatch(name) is None:
+            text = f"name is {name!r}; it must be {NAME_BOUND}"
+            raise InvalidRequestError(text, field="name", value=name)
+        number = _hash(secret)
+        role = self._role(number)
+        spki = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        wanted = {"name": name, "key": _hash(spki)}
+        if (known := self._spent_on(number)) is not None:
+            return _same(known, wanted)
+        holder = Identity(role, name)
+        pem = self._issue(holder, key)
+        if not self._authority.remember(holder, number):
+            raise NameTakenError(f"the name of {holder} was given out before", name=name)
+        record = json.dumps(wanted | {"certificate": pem.decode()}).encode()
+        if not create(self._spent / number, record):
+            known = self._spent_on(number)
+            assert known is not None
+            return _same(known, wanted)
+        return pem
+
+    def _role(self, number: str) -> Role:
+        try:
+            return Role((self._tokens / number).read_text())
+        except FileNotFoundError:
+            raise TokenRefusedError("the token is none of this authority's") from None
+
+    def _spent_on(self, number: str) -> dict[str, str] | None:
+        try:
+            found: dict[str, str] = json.loads((self._spent / number).read_text())
+        except FileNotFoundError:
+            return None
+        return found
+
+    def _issue(self, holder: Identity, key: ec.EllipticCurvePublicKey) -> bytes:
+        """Hosts and operators are called by their name, and from their own machine."""
+        sans = [] if holder.role is Role.GUEST else [holder.name, "localhost"]
+        try:
+            return self._authority.issue(holder, key, sans=sans, days=self._days)
+        except CliError:
+            text = f"name is {holder.name!r}; of a {holder.role} it must be a host's name"
+            raise InvalidRequestError(text, field="name", value=holder.name) from None
+
+
+def _same(known: dict[str, str], wanted: dict[str, str]) -> bytes:
+    if any(known[field] != value for field, value in wanted.items()):
+        raise TokenRefusedError("the token was spent already, on another name or key")
+    return known["certificate"].encode()

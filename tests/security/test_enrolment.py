@@ -1,0 +1,304 @@
+"""One-time tokens: what they are traded for, once, and what else is refused."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import grpc
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from essa_cli.certificates import enrol, enrolment
+from essa_cli.certificates.authority import AUTHORITY_HOST, make_authority, new_key
+from essa_cli.certificates.tokens import Token, Tokens, claim, waiting
+from essa_cli.errors import CliError
+from shared.errors import InvalidRequestError, NameTakenError, TokenRefusedError
+from shared.essa.v1 import enrolment_pb2 as pb
+from shared.identity import Identity, Role
+from shared.rpc.channel import Address, HostUnreachableError, connect
+from shared.rpc.tls import identity_of, load_tls
+from tests.process.host_process import essa_here
+
+KEY = new_key().public_key()
+
+
+class Place:
+    """An authority, and tokens for guests and hosts."""
+
+    def __init__(self, directory: Path) -> None:
+        self.authority = make_authority(directory / "authority", 2)
+        self.places = {Role.GUEST: directory / "guests", Role.HOST: directory / "hosts"}
+        self.tokens = Tokens(self.authority, 1)
+        enrolment.fill(self.tokens, self.places, 3)
+
+    def secret(self, role: Role = Role.GUEST) -> bytes:
+        """Of a token that nobody has taken; it stays where it is."""
+        path = waiting(self.places[role])[0]
+        return Token.parse(path.read_bytes(), path).secret
+
+    @asynccontextmanager
+    async def served(self) -> AsyncIterator[Address]:
+        """The service, on a port that it chooses."""
+        bound: asyncio.Future[Address] = asyncio.get_running_loop().create_future()
+        listen = Address(host="127.0.0.1")
+        run = enrolment.serve(self.authority, listen, self.places, 3, 1, bound.set_result)
+        task = asyncio.ensure_future(run)
+        try:
+            yield await asyncio.wait_for(bound, 10)
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path)
+
+
+def request_of(key: ec.EllipticCurvePrivateKey) -> bytes:
+    """A certification request, DER."""
+    builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
+    return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.DER)
+
+
+# Trading.
+
+
+def test_a_token_says_the_role_and_its_holder_the_name(place: Place) -> None:
+    guest = x509.load_pem_x509_certificate(place.tokens.trade(place.secret(), "web-1", KEY))
+    assert identity_of(guest) == Identity(Role.GUEST, "web-1")
+    assert guest.public_key() == KEY
+    host = x509.load_pem_x509_certificate(place.tokens.trade(place.secret(Role.HOST), "h", KEY))
+    assert identity_of(host) == Identity(Role.HOST, "h")
+    names = host.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == ["h", "localhost"]
+
+
+def test_a_token_is_spent_once_and_by_a_new_process_too(place: Place) -> None:
+    secret = place.secret()
+    pem = place.tokens.trade(secret, "web-1", KEY)
+    for tokens in (place.tokens, Tokens(place.authority, 1)):
+        assert tokens.trade(secret, "web-1", KEY) == pem
+        for name, key in (("web-2", KEY), ("web-1", new_key().public_key())):
+            with pytest.raises(TokenRefusedError, match="spent already"):
+                tokens.trade(secret, name, key)
+
+
+def test_what_is_refused_spends_nothing(place: Place) -> None:
+    secret = place.secret()
+    with pytest.raises(TokenRefusedError, match="none of this authority"):
+        place.tokens.trade(bytes(32), "web-1", KEY)
+    with pytest.raises(InvalidRequestError, match="name is 'a b'"):
+        place.tokens.trade(secret, "a b", KEY)
+    place.authority.remember(Identity(Role.GUEST, "taken"))
+    with pytest.raises(NameTakenError):
+        place.tokens.trade(secret, "taken", KEY)
+    assert place.tokens.trade(secret, "web-1", KEY)
+
+
+@pytest.mark.parametrize("name", ["..", AUTHORITY_HOST, AUTHORITY_HOST.upper()])
+def test_nobody_is_called_what_the_authority_is_called(place: Place, name: str) -> None:
+    with pytest.raises(InvalidRequestError, match="of a host it must be a host's name"):
+        place.tokens.trade(place.secret(Role.HOST), name, KEY)
+
+
+def test_a_trade_that_was_broken_off_is_gone_on_with(place: Place) -> None:
+    secret = place.secret()
+    place.tokens.trade(secret, "web-1", KEY)
+    (spent,) = (place.authority.directory / "spent").iterdir()
+    spent.unlink()  # as if the authority had stopped after it gave the name out
+    assert place.tokens.trade(secret, "web-1", KEY)
+
+
+# Tokens on their way.
+
+
+def test_of_many_that_want_a_token_so_many_get_one_as_there_are(
+    place: Place, tmp_path: Path
+) -> None:
+    guests = place.places[Role.GUEST]
+    outs = [tmp_path / f"out-{n}" for n in range(12)]
+    with ThreadPoolExecutor(12) as threads:
+        got = list(threads.map(lambda out: claim(guests, out), outs))
+    assert sum(got) == 3
+    assert not list(guests.iterdir())
+    secrets = {Token.parse(out.read_bytes(), out).secret for out in outs if out.exists()}
+    assert len(secrets) == 3
+    place.tokens.fill(guests, Role.GUEST, 3)
+    assert len(waiting(guests)) == 3
+
+
+def test_tokens_of_another_authority_are_taken_away(place: Place, tmp_path: Path) -> None:
+    other = Place(tmp_path / "other")
+    guests = other.places[Role.GUEST]
+    place.tokens.fill(guests, Role.GUEST, 4)
+    (guests / "nonsense.token").write_text("nonsense")
+    place.tokens.clear_foreign(guests)
+    assert len(waiting(guests)) == 1
+
+
+# Over the wire.
+
+
+async def ask(place: Place, address: Address, raw: bytes) -> grpc.StatusCode:
+    """What the service says to these bytes."""
+    credentials = grpc.ssl_channel_credentials(place.authority.pem)
+    async with connect(address, credentials, AUTHORITY_HOST) as channel:
+        method = channel.unary_unary("/essa.v1.EnrolmentService/Enrol")
+        try:
+            await method(raw, timeout=10)
+        except grpc.aio.AioRpcError as error:
+            return error.code()
+    return grpc.StatusCode.OK
+
+
+Change = Callable[[pb.EnrolRequest], None]
+
+
+def _set(**fields: object) -> Change:
+    def change(request: pb.EnrolRequest) -> None:
+        for name, value in fields.items():
+            setattr(request, name, value)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        (_set(token=b""), grpc.StatusCode.INVALID_ARGUMENT),
+        (_set(token=bytes(31)), grpc.StatusCode.INVALID_ARGUMENT),
+        (_set(token=bytes(32)), grpc.StatusCode.UNAUTHENTICATED),
+        (_set(name=""), grpc.StatusCode.INVALID_ARGUMENT),
+        (_set(name="x" * 65), grpc.StatusCode.INVALID_ARGUMENT),
+        (_set(request=b""), grpc.StatusCode.INVALID_ARGUMENT),
+        (_set(request=bytes(4097)), grpc.StatusCode.INVALID_ARGUMENT),
+        (_set(request=b"nonsense"), grpc.StatusCode.INVALID_ARGUMENT),
+        (_set(name="x" * 70_000), grpc.StatusCode.RESOURCE_EXHAUSTED),
+        (_set(), grpc.StatusCode.OK),
+    ],
+)
+def test_what_the_service_answers(place: Place, change: Change, code: grpc.StatusCode) -> None:
+    async def run() -> None:
+        async with place.served() as address:
+            request = pb.EnrolRequest(
+                token=place.secret(), name="web-1", request=request_of(new_key())
+            )
+            change(request)
+            assert await ask(place, address, request.SerializeToString()) is code
+
+    asyncio.run(run())
+
+
+def test_a_request_is_signed_with_its_own_key_of_the_one_kind(place: Place) -> None:
+    good = request_of(new_key())
+    for bad in (
+        good[:-1] + bytes([good[-1] ^ 1]),
+        request_of(ec.generate_private_key(ec.SECP384R1())),
+    ):
+        with pytest.raises(InvalidRequestError, match="P-256 key, signed with it"):
+            enrolment.key_of(bad)
+    assert isinstance(enrolment.key_of(good), ec.EllipticCurvePublicKey)
+
+
+def test_bytes_that_are_no_message_are_bad_input(place: Place) -> None:
+    async def run() -> None:
+        async with place.served() as address:
+            assert await ask(place, address, b"\xff") is grpc.StatusCode.INVALID_ARGUMENT
+
+    asyncio.run(run())
+
+
+def test_a_token_is_shown_to_its_own_authority_alone(place: Place, tmp_path: Path) -> None:
+    other = Place(tmp_path / "other")
+
+    async def run() -> None:
+        async with other.served() as address:
+            guests = place.places[Role.GUEST]
+            with pytest.raises(HostUnreachableError):
+                await asyncio.to_thread(enrol.enrol, address, guests, "web-1", tmp_path / "o", 1.0)
+
+    asyncio.run(run())
+
+
+# The commands.
+
+
+def test_enrolment_from_the_command_line(place: Place, tmp_path: Path) -> None:
+    out, guests = tmp_path / "out", str(place.places[Role.GUEST])
+
+    async def run() -> None:
+        async with place.served() as address:
+            command = ("certs", "enrol", "--authority", str(address), "--token", guests)
+            first = await asyncio.to_thread(
+                essa_here, *command, "--name", "web-1", "--out", str(out)
+            )
+            assert first.returncode == 0
+            assert f"{out}: guest web-1, valid until" in first.stdout
+            again = await asyncio.to_thread(
+                essa_here, *command, "--name", "web-1", "--out", str(out)
+            )
+            assert again.returncode == 2
+            assert "nothing is replaced" in again.stderr
+
+    asyncio.run(run())
+    assert load_tls(out, "--tls", (Role.GUEST,)).identity == Identity(Role.GUEST, "web-1")
+    assert sorted(path.name for path in out.iterdir()) == ["ca.pem", "cert.pem", "key.pem"]
+
+
+def test_enrolment_that_is_broken_off_is_gone_on_with(place: Place, tmp_path: Path) -> None:
+    out, guests = tmp_path / "out", place.places[Role.GUEST]
+    with pytest.raises(HostUnreachableError):
+        enrol.enrol(Address(host="127.0.0.1", port=1), guests, "web-1", out, 0)
+    key, token = (out / "key.pem").read_bytes(), (out / "token").read_bytes()
+    assert token
+
+    async def run() -> None:
+        async with place.served() as address:
+            await asyncio.to_thread(enrol.enrol, address, guests, "web-1", out, 5.0)
+
+    asyncio.run(run())
+    assert (out / "key.pem").read_bytes() == key
+    assert not (out / "token").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["serve", "nowhere", "--guests", "tokens"], "ca.pem cannot be read"),
+        (["serve", "nowhere"], "--guests, --hosts and --operators are missing"),
+        (["serve", "nowhere", "--guests", "t", "--count", "0"], "--count is 0; it must be 1 to"),
+        (["serve", "nowhere", "--guests", "t", "--listen", "x"], "--listen is 'x'"),
+        (["enrol", "--authority", "x", "--token", "t", "--out", "o"], "--authority is 'x'"),
+        (
+            ["enrol", "--authority", "localhost:1", "--token", "nowhere", "--out", "o"],
+            "--token: nowhere is not there",
+        ),
+        (
+            ["enrol", "--authority", "h:1", "--token", "t", "--out", "o", "--name", "a b"],
+            "--name is 'a b'",
+        ),
+        (
+            ["enrol", "--authority", "h:1", "--token", "t", "--out", "o", "--wait", "-1"],
+            "--wait is -1; it must be 0 to",
+        ),
+    ],
+)
+def test_bad_input(arguments: list[str], text: str) -> None:
+    result = essa_here("certs", *arguments)
+    assert (result.returncode, result.stderr.count("\n")) == (2, 1)
+    assert text in result.stderr
+
+
+def test_a_directory_without_tokens_is_waited_for(place: Place, tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(CliError, match="nobody has put a token into"):
+        enrol.enrol(Address(host="127.0.0.1", port=1), empty, "web-1", tmp_path / "out", 0.0)
