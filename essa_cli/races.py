@@ -170,8 +170,6 @@ def run(
             write(save, dumps(small))
         show_run(small.case, recording, command, html_file, quiet=as_json)
         found |= {"token": token, "replay": command}
-        if not as_json:
-            print(f"replay: {command}\ntoken: {token}")
     if as_json:
         print(json.dumps(found))
     return EXIT[verdict.outcome]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -46,12 +47,16 @@ def picture(story: Story) -> str:
 
 
 def show(case: Case, recording: Recording, command: str, page: Path | None, *, quiet: bool) -> None:
-    """Print the picture, if not quiet, and write the page, if there is to be one."""
+    """Print the picture, if not quiet, and write the page, if there is to be one.
+
+    How to replay the run is said below the picture, in lines that can be copied whole.
+    """
     if quiet and page is None:
         return
     story = told(case, recording, command)
     if not quiet:
-        print(picture(story))
+        print(picture(replace(story, replay_command="", token="")))
+        print(f"replay: {command}\ntoken: {story.token}")
     if page is not None:
         write(page, html(story))
 

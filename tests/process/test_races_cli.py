@@ -31,7 +31,12 @@ def test_what_is_violated_is_drawn_and_ends_with_1() -> None:
     done = races("run", "dirty-bit-in-transit", "--without", "stable_before_clear")
     assert done.returncode == 1, done.stderr
     assert "conflict: [A]" in done.stdout
-    assert "token: ESSA1" in done.stdout
+    told = [line.partition(" ")[0] for line in done.stdout.splitlines()]
+    assert (told.count("replay:"), told.count("token:")) == (1, 1)
+    *_, last = done.stdout.splitlines()
+    again = races("replay", last.removeprefix("token: "))
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.endswith(f"\n{last}\n")
 
 
 def test_what_may_fail_is_said_and_is_in_the_verdict() -> None:
