@@ -2,7 +2,8 @@
 
 Rules:
 - Nobody but `essa races replay --cluster` has a use for it. It comes before or after its gate.
-- The gate trusts who comes, and they trust it: beyond this machine that must be said aloud.
+- With --tls both know who the other is. Without, they trust each other, and whoever else comes:
+  beyond this machine that must be said aloud.
 """
 
 from __future__ import annotations
@@ -13,27 +14,25 @@ from typing import Annotated, Final
 
 import typer
 
-from essa_cli.errors import CliError
 from essa_cli.gate import guest, host
-from shared.rpc.channel import Address, parse_address
+from essa_cli.security import Insecure, TlsDirectory, client_tls
+from shared.identity import Role
+from shared.rpc.channel import check_reach, parse_address
 
 ATTEND: Final = """Example: essa races attend guest --gate unix:gate.sock
 
-Exit codes: 0 the gate has closed; 2 bad input."""
+Exit codes: 0 the gate has closed; 2 bad input, or a gate that gives no seat."""
 
 
-Insecure = Annotated[bool, typer.Option("--insecure", help="Allow addresses beyond this machine.")]
+class Part(StrEnum):
+    """What a process is in a race, and the role of its certificate."""
 
-
-class Role(StrEnum):
-    """What a process is in a race."""
-
-    HOST = "host"
-    GUEST = "guest"
+    HOST = Role.HOST
+    GUEST = Role.GUEST
 
 
 def attend(
-    role: Annotated[Role, typer.Argument(help="What to be in the race.")],
+    role: Annotated[Part, typer.Argument(help="What to be in the race.")],
     gate: Annotated[str, typer.Option(help="The process that replays.", metavar="ADDRESS")],
     directory: Annotated[
         Path, typer.Option(help="For the host's sockets, paging file and checkpoint.")
@@ -49,23 +48,19 @@ def attend(
         str | None,
         typer.Option(help="How the guest reaches the host, if not by --listen.", metavar="ADDRESS"),
     ] = None,
+    tls: TlsDirectory = None,
     insecure: Insecure = False,
 ) -> int:
     """Take part in races that another process replays, until it is done.
 
     A gate on this machine that does not open within a minute is not waited for any longer.
     """
-    where = trusted(gate, "--gate", insecure=insecure)
-    if role is Role.GUEST:
-        return guest.attend(where)
-    at = trusted(listen, "--listen", insecure=insecure) if listen else None
+    where = parse_address(gate, "--gate")
+    shown = client_tls(where, "--gate", tls, insecure=insecure, roles=(Role(role),))
+    if role is Part.GUEST:
+        return guest.attend(where, shown)
+    at = parse_address(listen, "--listen") if listen else None
+    if at is not None:
+        check_reach(at, "--listen", protected=shown is not None or insecure)
     reached = parse_address(reached_at, "--reached-at") if reached_at else None
-    return host.attend(where, directory, at, reached)
-
-
-def trusted(text: str, option: str, *, insecure: bool) -> Address:
-    """An address on this machine, or one beyond it that may be used. Raises CliError."""
-    address = parse_address(text, option)
-    if not address.local and not insecure:
-        raise CliError(f"{option} {address} is beyond this machine; the gate needs --insecure then")
-    return address
+    return host.attend(where, directory, at, reached, shown)

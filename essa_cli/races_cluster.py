@@ -11,13 +11,16 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from essa_cli.gate.processes import Cluster
 from essa_cli.gate.race import INCONCLUSIVE, Enforced
 from race_explorer.replays.policies import Outcome
 from race_explorer.replays.replay import Replay
 from shared.rpc.channel import Address
+
+if TYPE_CHECKING:
+    from shared.rpc.tls import Tls
 
 TIMEOUT_SECONDS: Final = 10.0
 DIFFERS: Final = 1
@@ -33,13 +36,14 @@ def replay_on_cluster(
     *,
     timeout_seconds: float,
     listen: Address | None,
+    tls: Tls | None,
     as_json: bool,
 ) -> int:
     """Enforce every file's schedule; returns the exit code."""
     runs = [(name, *explored(name)) for name in files]
     rows: list[dict[str, Any]] = []
     found: list[Enforced] = []
-    with Cluster(timeout_seconds, listen) as cluster:
+    with Cluster(timeout_seconds, listen, tls) as cluster:
         for name, replay, outcome in runs:
             enforced = cluster.enforce(replay, outcome.recording)
             if outcome.divergence is not None and not enforced.difference:

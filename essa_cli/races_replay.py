@@ -15,11 +15,11 @@ from typing import Annotated, Any, Final, TypeVar
 import typer
 
 from essa_cli.errors import CliError
-from essa_cli.races_attend import Insecure, trusted
 from essa_cli.races_cluster import TIMEOUT_SECONDS, replay_on_cluster
 from essa_cli.races_outside import know_file
 from essa_cli.races_recorded import replay_recorded
 from essa_cli.races_told import EXPORTS, show, told, write
+from essa_cli.security import Insecure, TlsDirectory
 from race_explorer.case import Case
 from race_explorer.recording import Recording
 from race_explorer.replays.library import replay_for
@@ -28,12 +28,16 @@ from race_explorer.replays.replay import Replay
 from race_explorer.replays.text import dumps, load
 from race_explorer.replays.token import PREFIX, decode, follow
 from race_explorer.shrinking import shrink as shrunk_of
+from shared.identity import Role
+from shared.rpc.channel import check_reach, parse_address
+from shared.rpc.tls_option import tls_option
 
 REPLAY: Final = """Example: essa races replay tests/replays/grace_period.essa-replay
 
 With --cluster a host and a guest, two processes that talk gRPC, take the steps that the file's
 schedule releases; they must be those of the explorer, and come to the same end. --listen waits
-there for an "essa races attend host" and an "essa races attend guest" of yours instead.
+there for an "essa races attend host" and an "essa races attend guest" of yours instead; --tls
+is then an operator's certificate with the name under which they call the gate.
 
 Exit codes: 0 every one reproduced; 1 one was not; 2 bad input; 3 one is inconclusive."""
 SHRINK: Final = """Example: essa races shrink a.essa-replay -o b.essa-replay
@@ -66,6 +70,7 @@ def replay(
     listen: Annotated[
         str | None, typer.Option(help="With --cluster: who waits where.", metavar="ADDRESS")
     ] = None,
+    tls: TlsDirectory = None,
     insecure: Insecure = False,
     as_json: Json = False,
 ) -> int:
@@ -81,11 +86,9 @@ def replay(
         return replay_recorded([Path(name) for name in files], as_json=as_json)
     if on_cluster:
         if with_picture or html_file or export or output or scenarios:
-            raise CliError("--cluster goes with --timeout, --listen, --insecure and --json alone")
-        where = trusted(listen, "--listen", insecure=insecure) if listen else None
-        return replay_on_cluster(
-            files, _explored, timeout_seconds=timeout, listen=where, as_json=as_json
-        )
+            text = "--timeout, --listen, --tls, --insecure and --json"
+            raise CliError(f"--cluster goes with {text} alone")
+        return _on_cluster(files, timeout, listen, tls, insecure=insecure, as_json=as_json)
     if listen is not None:
         raise CliError("--listen is for --cluster")
     if export is not None and export not in EXPORTS:
@@ -117,6 +120,26 @@ def replay(
     if as_json:
         print(json.dumps(rows))
     return 0 if all(row["reproduced"] for row in rows) else 1
+
+
+def _on_cluster(
+    files: list[str],
+    timeout: float,
+    listen: str | None,
+    directory: Path | None,
+    *,
+    insecure: bool,
+    as_json: bool,
+) -> int:
+    """What is started here comes over a Unix socket, and is shown nothing."""
+    where, tls = None, None
+    if listen:
+        where = parse_address(listen, "--listen")
+        tls = tls_option(directory, insecure=insecure, roles=(Role.OPERATOR,))
+        check_reach(where, "--listen", protected=tls is not None or insecure)
+    return replay_on_cluster(
+        files, _explored, timeout_seconds=timeout, listen=where, tls=tls, as_json=as_json
+    )
 
 
 def _is_directory(name: str) -> bool:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from essa_cli.gate.line import GateFailedError, Line
 from essa_cli.gate.world import ClusterWorld, worlds
 from race_explorer.case import Case
 from race_explorer.world import SimWorld
 from shared.essa.v1 import gate_pb2 as pb
 from shared.rpc.channel import Address
+
+if TYPE_CHECKING:
+    from shared.rpc.tls import Tls
 
 
 def case_from_message(message: pb.RaceCase) -> Case:
@@ -34,17 +39,21 @@ class GatedGuest:
 
     def run(self) -> int:
         """Take part until the gate closes."""
-        while message := self._line.next():
-            try:
-                report = self._do(message)
-            except GateFailedError as error:
-                report = pb.Report(failure=str(error))
-            except Exception as error:  # whatever it is, the race is over, and the gate says so
-                report = pb.Report(failure=f"{type(error).__name__}: {error}")
-            self._line.say(pb.AttendRequest(report=report))
-        self._leave()
-        self._line.close()
+        try:
+            while message := self._line.next():
+                self._line.say(pb.AttendRequest(report=self._answer(message)))
+            self._leave()
+        finally:
+            self._line.close()
         return 0
+
+    def _answer(self, message: pb.AttendResponse) -> pb.Report:
+        try:
+            return self._do(message)
+        except GateFailedError as error:
+            return pb.Report(failure=str(error))
+        except Exception as error:  # whatever it is, the race is over, and the gate says so
+            return pb.Report(failure=f"{type(error).__name__}: {error}")
 
     def _do(self, message: pb.AttendResponse) -> pb.Report:
         body = message.WhichOneof("body")
@@ -102,6 +111,6 @@ def _release(world: SimWorld, actor: str, label: str) -> None:
     raise LookupError(f"the guest does not stand before {actor} {label}")
 
 
-def attend(gate: Address) -> int:
+def attend(gate: Address, tls: Tls | None) -> int:
     """Take part as the guest until the gate closes; returns the exit code."""
-    return GatedGuest(Line(gate)).run()
+    return GatedGuest(Line(gate, tls)).run()

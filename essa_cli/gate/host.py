@@ -11,7 +11,7 @@ import os
 import secrets
 import sys
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import uvloop
 from google.protobuf.json_format import MessageToDict, ParseDict
@@ -32,6 +32,9 @@ from race_explorer.scenarios.scenario import Protections
 from shared.essa.v1 import gate_pb2 as pb
 from shared.rpc.channel import Address
 
+if TYPE_CHECKING:
+    from shared.rpc.tls import Tls
+
 _PAGING: Final = "paging"
 
 
@@ -39,12 +42,18 @@ class GatedHost:
     """Does what the gate says. directory: for sockets, the paging file and checkpoints.
 
     listen: where guests connect; None: a Unix socket in the directory. reached: how they do, if
-    that is another address.
+    that is another address. tls: what it shows the gate and its guests.
     """
 
     def __init__(
-        self, gate: Address, directory: Path, listen: Address | None, reached: Address | None
+        self,
+        gate: Address,
+        directory: Path,
+        listen: Address | None,
+        reached: Address | None,
+        tls: Tls | None,
     ) -> None:
+        self._tls = tls
         self._reached = reached
         self._gate = gate
         self._directory = directory
@@ -55,8 +64,7 @@ class GatedHost:
 
     async def run(self) -> int:
         """Serve until the gate closes."""
-        self._seat = Seat(self._gate)
-        self._seat.arrive(pb.GATE_ROLE_HOST)
+        self._seat = Seat(self._gate, pb.GATE_ROLE_HOST, self._tls)
         self._shell: GatedShell | None = None
         saved = checkpoint.load(self._directory)
         if saved is not None:
@@ -130,7 +138,7 @@ class GatedHost:
 
     async def _serve(self, shell: GatedShell, device: FilePagingDevice) -> None:
         self._shell, self._device = shell, device
-        self._servers = Servers(shell, self._bug_found)
+        self._servers = Servers(shell, self._bug_found, self._tls)
         guests = self._listen or Address(path=str(self._directory / f"host{self._races}.sock"))
         control = Address(path=str(self._directory / f"control{self._races}.sock"))
         (self._address,), _ = self._servers.bind([guests], control)
@@ -202,6 +210,12 @@ class GatedHost:
         return state
 
 
-def attend(gate: Address, directory: Path, listen: Address | None, reached: Address | None) -> int:
+def attend(
+    gate: Address,
+    directory: Path,
+    listen: Address | None,
+    reached: Address | None,
+    tls: Tls | None,
+) -> int:
     """Take part as the host until the gate closes; returns the exit code."""
-    return uvloop.run(GatedHost(gate, directory, listen, reached).run())
+    return uvloop.run(GatedHost(gate, directory, listen, reached, tls).run())

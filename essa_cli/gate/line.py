@@ -11,7 +11,8 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any, Final, TypeVar
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import uvloop
 
@@ -22,9 +23,14 @@ from shared.errors import EssaError
 from shared.essa.v1 import essa_pb2, essa_pb2_grpc
 from shared.essa.v1 import gate_pb2 as pb
 from shared.rpc import codec
-from shared.rpc.channel import Address, call, connect, parse_address
+from shared.rpc.channel import Address, HostUnreachableError, call, connect, parse_address
 from shared.rpc.status import error_of
 from shared.session.guards import LinkGuards
+
+if TYPE_CHECKING:
+    import grpc
+
+    from shared.rpc.tls import Tls
 
 NEVER_SECONDS: Final = 1e6
 """Nothing is sent again because time has passed."""
@@ -38,21 +44,27 @@ class GateFailedError(Exception):
 
 
 class Line:
-    """The loop and the seat. parked: commands that the host has said to wait, and why for ever."""
+    """The loop and the seat. parked: commands that the host has said to wait, and why for ever.
 
-    def __init__(self, gate: Address) -> None:
+    name, credentials: what the guest calls itself and shows; without TLS any name does.
+    """
+
+    def __init__(self, gate: Address, tls: Tls | None = None) -> None:
         self.timeout_seconds = 10.0
+        self.name = tls.identity.name if tls else "guest"
+        self.credentials: grpc.ChannelCredentials | None = (
+            tls.channel_credentials() if tls else None
+        )
         self.parked: dict[tuple[int, int], str] = {}
         self._loop = uvloop.new_event_loop()
         self._changed = asyncio.Event()
         self._heard: deque[pb.AttendResponse] = deque()
-        self._seat = self._loop.run_until_complete(self._sit(gate))
-        self._closed = False
+        self._seat = self._loop.run_until_complete(self._sit(gate, tls))
 
-    async def _sit(self, gate: Address) -> Seat:
-        seat = Seat(gate)
-        seat.arrive(pb.GATE_ROLE_GUEST)
+    async def _sit(self, gate: Address, tls: Tls | None) -> Seat:
+        seat = Seat(gate, pb.GATE_ROLE_GUEST, tls)
         self._reader = asyncio.ensure_future(self._read(seat))
+        self._reader.add_done_callback(lambda _: self.changed())
         return seat
 
     async def _read(self, seat: Seat) -> None:
@@ -62,8 +74,10 @@ class Line:
             else:
                 self._heard.append(message)
             self._changed.set()
-        self._closed = True
-        self._changed.set()
+
+    @property
+    def _closed(self) -> bool:
+        return self._reader.done()
 
     def changed(self) -> None:
         """Something was put down that a turn may wait for."""
@@ -98,7 +112,10 @@ class Line:
             raise GateFailedError(f"the guest waited {limit:g} seconds for {what}") from None
 
     def next(self) -> pb.AttendResponse | None:
-        """What the gate says next, however long that takes; None when it has closed."""
+        """What the gate says next, however long that takes; None when it has closed.
+
+        Raises CliError if it gives no seat.
+        """
 
         async def wait() -> None:
             while not self._heard and not self._closed:
@@ -106,7 +123,10 @@ class Line:
                 await self._changed.wait()
 
         self._loop.run_until_complete(wait())
-        return self._heard.popleft() if self._heard else None
+        if not self._heard:
+            self._reader.result()
+            return None
+        return self._heard.popleft()
 
     def say(self, message: pb.AttendRequest) -> None:
         """Send a message to the gate, in the next turn."""
@@ -160,10 +180,15 @@ class GatedSession:
     async def _open(
         self, address: str, request: essa_pb2.OpenGuestRequest, guards: LinkGuards
     ) -> None:
-        self._channel = connect(parse_address(address, "host"))
+        self._channel = connect(parse_address(address, "host"), self._line.credentials)
         stub: Any = essa_pb2_grpc.EssaServiceStub(self._channel)  # type: ignore[no-untyped-call]
-        await self._channel.channel_ready()
-        opened = await call(stub, "OpenGuest", request)
+        with suppress(TimeoutError):  # the call will say what the matter is
+            async with asyncio.timeout(self._line.timeout_seconds / 2):
+                await self._channel.channel_ready()
+        try:
+            opened = await call(stub, "OpenGuest", request, address)
+        except HostUnreachableError as error:
+            raise GateFailedError(str(error)) from error
         self._stub, self._session = stub, opened.session
         self.link = RpcLink(
             stub,

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from essa_cli.gate.race import INCONCLUSIVE, Enforced, enforce
 from essa_cli.gate.seat import ARRIVAL_SECONDS
@@ -26,6 +26,9 @@ from essa_cli.gate.service import Gate, GateError
 from race_explorer.recording import Recording
 from race_explorer.replays.replay import Replay
 from shared.rpc.channel import Address
+
+if TYPE_CHECKING:
+    from shared.rpc.tls import Tls
 
 END_SECONDS: Final = 5.0
 ROLES: Final = ("host", "guest")
@@ -37,11 +40,15 @@ _AT_ONCE: Final = (signal.SIGKILL,)
 class Cluster:
     """A host and a guest. A context manager; started when first used.
 
-    listen: where others come to the gate; None: both are started here.
+    listen: where others come to the gate; None: both are started here. tls: what the gate shows
+    them, and asks for.
     """
 
-    def __init__(self, timeout_seconds: float, listen: Address | None = None) -> None:
+    def __init__(
+        self, timeout_seconds: float, listen: Address | None = None, tls: Tls | None = None
+    ) -> None:
         self._listen = listen
+        self._tls = tls
         self._timeout_seconds = timeout_seconds
         self._gate: Gate | None = None
         self._children: dict[str, subprocess.Popen[bytes]] = {}
@@ -70,7 +77,7 @@ class Cluster:
             self._directory = tempfile.TemporaryDirectory(prefix="essa-gate-")
             folder = Path(self._directory.name)
             address = self._listen or Address(path=str(folder / "gate"))
-            gate = self._gate = Gate(address, self._timeout_seconds)
+            gate = self._gate = Gate(address, self._timeout_seconds, self._tls)
             for role in ROLES if self._listen is None else ():
                 self._children[role] = _start(role, gate.address, folder)
             gate.wait_for_both(ARRIVAL_SECONDS)

@@ -4,6 +4,7 @@ Rules:
 - The caller's thread asks and waits; the library's threads only carry messages.
 - What guest and host have to tell each other for a step is passed on while an answer is awaited.
 - An answer that does not come in time, or never will, is a GateError that says why.
+- Over TLS a role in the race is for certificates of this role; who has another leaves it free.
 """
 
 from __future__ import annotations
@@ -13,19 +14,28 @@ import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 
+from essa_cli.errors import CliError
 from essa_cli.gate.seat import ARRIVAL_SECONDS
+from host_daemon.rpc.peers import check_role
+from shared.errors import RoleNotAllowedError
 from shared.essa.v1 import gate_pb2 as pb
 from shared.essa.v1 import gate_pb2_grpc
+from shared.identity import Role
 from shared.rpc.channel import SERVER_OPTIONS, Address
+from shared.rpc.status import abort_blocking
+
+if TYPE_CHECKING:
+    from shared.rpc.tls import Tls
 
 _STUBS: Final[Any] = gate_pb2_grpc  # generated without types
 HOST: Final = pb.GATE_ROLE_HOST
 GUEST: Final = pb.GATE_ROLE_GUEST
 NAMES: Final = {HOST: "the host", GUEST: "the guest"}
+_OF_CERTIFICATES: Final = {HOST: Role.HOST, GUEST: Role.GUEST}
 THREADS: Final = 8
 """More than ever attend, those included who are refused."""
 _GONE: Final = pb.AttendRequest()
@@ -44,9 +54,12 @@ class _Attendant:
 
 
 class Gate:
-    """A gate that is open. timeout_seconds: how long it waits for a report."""
+    """A gate that is open. timeout_seconds: how long it waits for a report.
 
-    def __init__(self, address: Address, timeout_seconds: float) -> None:
+    tls: for TCP; None for a plain port. Raises CliError for an address that cannot be had.
+    """
+
+    def __init__(self, address: Address, timeout_seconds: float, tls: Tls | None = None) -> None:
         self.timeout_seconds = timeout_seconds
         self._said: queue.SimpleQueue[tuple[pb.GateRole, _Attendant, pb.AttendRequest]]
         self._said = queue.SimpleQueue()
@@ -54,9 +67,17 @@ class Gate:
         self._lock = threading.Lock()
         self._server = grpc.server(ThreadPoolExecutor(THREADS), options=SERVER_OPTIONS)
         _STUBS.add_GateServiceServicer_to_server(_Servicer(self), self._server)
-        port = self._server.add_insecure_port(address.target)
+        port = self._bind(address, tls)
         self.address = address if address.path else Address(host=address.host, port=port)
         self._server.start()
+
+    def _bind(self, address: Address, tls: Tls | None) -> int:
+        try:
+            if tls is None or address.path:
+                return self._server.add_insecure_port(address.target)
+            return self._server.add_secure_port(address.target, tls.server_credentials())
+        except RuntimeError as error:
+            raise CliError(f"--listen {address} cannot be used: {error}") from None
 
     def close(self) -> None:
         """Let everybody go."""
@@ -165,6 +186,11 @@ class _Servicer(gate_pb2_grpc.GateServiceServicer):
         requests = iter(request_iterator)
         arrival = next(requests, pb.AttendRequest())
         role = arrival.arrival.role
+        if role in _OF_CERTIFICATES:
+            try:
+                check_role(context, _OF_CERTIFICATES[role])
+            except RoleNotAllowedError as error:
+                abort_blocking(context, error)
         attendant = self._gate.enter(role)
         if attendant is None:
             text = "role is taken, or is none" if role in NAMES else "arrival must come first"

@@ -132,7 +132,7 @@ class ClusterWorld(SimWorld):
         self.leave()
         kernel = self._kernel_config
         request = essa_pb2.OpenGuestRequest(
-            name="guest",
+            name=self._line.name,
             page_count=kernel.page_count,
             vcpu_count=kernel.vcpu_count,
             device_count=DEVICES,

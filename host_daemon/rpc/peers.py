@@ -48,6 +48,17 @@ def check_name(context: Any, name: str) -> None:
         )
 
 
+def check_role(context: Any, role: Role) -> None:
+    """Raise RoleNotAllowedError unless the peer may do what is for this role."""
+    holder = peer_of(context)
+    if holder is not None and holder.role is not role:
+        raise RoleNotAllowedError(
+            f"the certificate is of role {holder.role}; this is for role {role}",
+            role=str(holder.role),
+            wanted=str(role),
+        )
+
+
 class RoleInterceptor(grpc.aio.ServerInterceptor):
     """Refuses every call of a peer whose certificate is not of `role`."""
 
@@ -83,12 +94,6 @@ class RoleInterceptor(grpc.aio.ServerInterceptor):
 
     async def _admit(self, context: Any) -> None:
         try:
-            holder = peer_of(context)
-            if holder is not None and holder.role is not self._role:
-                raise RoleNotAllowedError(
-                    f"the certificate is of role {holder.role}; this is for role {self._role}",
-                    role=str(holder.role),
-                    wanted=str(self._role),
-                )
+            check_role(context, self._role)
         except RoleNotAllowedError as error:
             await abort_with(context, error)

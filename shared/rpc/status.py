@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from functools import wraps
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, NoReturn, Protocol, TypeVar
 from urllib.parse import quote, unquote
 
 import grpc
@@ -85,6 +85,14 @@ async def abort_with(context: Any, error: EssaError) -> None:
     """End a call with the error's status; never returns."""
     code, text, metadata = status_of(error)
     await context.abort(code, text, metadata)
+
+
+def abort_blocking(context: grpc.ServicerContext, error: EssaError) -> NoReturn:
+    """The same, where a thread serves the call."""
+    code, text, metadata = status_of(error)
+    context.set_trailing_metadata(metadata)
+    context.abort(code, text)
+    raise AssertionError("abort always raises")
 
 
 class Reporter(Protocol):

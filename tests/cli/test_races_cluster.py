@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 
 import pytest
@@ -52,7 +53,7 @@ def test_who_does_not_come_makes_it_inconclusive_and_3(monkeypatch: pytest.Monke
     [
         (("--cluster", "--picture"), "--cluster goes with --timeout"),
         (("--listen", "127.0.0.1:0"), "--listen is for --cluster"),
-        (("--cluster", "--listen", "192.0.2.1:7070"), "needs --insecure"),
+        (("--cluster", "--listen", "192.0.2.1:7070"), "unless --tls or --insecure is given"),
         (("--cluster", "--listen", "nowhere"), "--listen is 'nowhere'"),
     ],
 )
@@ -60,6 +61,15 @@ def test_what_does_not_fit_is_one_line_and_2(arguments: tuple[str, ...], told: s
     done = essa_here("races", "replay", FILE, *arguments)
     assert done.returncode == 2
     assert told in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_port_that_is_taken_is_one_line_and_2() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        done = essa_here("races", "replay", FILE, "--cluster", "--listen", address)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"essa: --listen {address} cannot be used: ")
     assert done.stderr.count("\n") == 1
 
 
@@ -72,4 +82,4 @@ def test_a_token_is_refused() -> None:
 def test_who_attends_says_beyond_this_machine_aloud() -> None:
     done = essa_here("races", "attend", "guest", "--gate", "192.0.2.1:7070")
     assert done.returncode == 2
-    assert "needs --insecure" in done.stderr
+    assert "unless --tls or --insecure is given" in done.stderr

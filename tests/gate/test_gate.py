@@ -121,8 +121,7 @@ def test_a_gate_nearby_that_never_opens_is_not_waited_for_for_ever(
     monkeypatch.setattr(seat, "ARRIVAL_SECONDS", 0.1)
 
     async def attend() -> object:
-        here = seat.Seat(Address(path=str(tmp_path / "nobody")))
-        here.arrive(pb.GATE_ROLE_GUEST)
+        here = seat.Seat(Address(path=str(tmp_path / "nobody")), GUEST)
         return await asyncio.wait_for(here.hear(), 20)
 
     assert asyncio.run(attend()) is None

@@ -8,62 +8,29 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
-from functools import cache, partial
 from pathlib import Path
-from random import Random
 
 import pytest
 
 from essa_cli.gate.processes import Cluster
 from essa_cli.gate.race import INCONCLUSIVE
 from race_explorer.case import Case
-from race_explorer.engine import Run, run
 from race_explorer.faults import FaultKind
-from race_explorer.recording import Recording, record
-from race_explorer.replays.policies import Policy, rerun
-from race_explorer.replays.replay import VIOLATED, FoundBy, Replay, replay_of
+from race_explorer.replays.replay import VIOLATED
 from race_explorer.replays.text import load
+from tests.gate.runs import FILES, PATIENT_SECONDS, Steps, drawn, explored, saved, with_fault
 
 pytestmark = pytest.mark.process
 
-FILES = sorted((Path(__file__).parents[1] / "replays").glob("*.essa-replay"))
-PATIENT_SECONDS = 60.0
 SOON_SECONDS = 1.0
-TRIES = 400
-
-Steps = Sequence[tuple[str, str]]
-"""Actor and label."""
-
-FAILING_IN = {
-    FaultKind.REQUEST_LOST: "dirty-bit-in-transit",
-    FaultKind.REPLY_LOST: "dirty-bit-in-transit",
-    FaultKind.DUPLICATE: "slot-freed-before-its-page",
-    FaultKind.FAULT_REPEATED: "cut-before-delivery",
-    FaultKind.CUT: "dirty-bit-in-transit",
-    FaultKind.CHECKPOINT: "slot-freed-before-its-page",
-    FaultKind.POWER: "slot-freed-before-its-page",
-    FaultKind.PAUSE: "dirty-bit-in-transit",
-    FaultKind.READ_FAILS: "release-entry-outlived",
-    FaultKind.WRITE_FAILS: "release-entry-outlived",
-    FaultKind.TICK: "idle-vcpu-never-ticks",
-}
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     with Cluster(PATIENT_SECONDS) as found:
         yield found
-
-
-def saved(name: str) -> Replay:
-    return load(next(file for file in FILES if file.name == f"{name}.essa-replay"))
-
-
-@cache
-def explored(replay: Replay) -> Recording:
-    return rerun(replay, Policy.STRICT).recording
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name.removesuffix(".essa-replay"))
@@ -78,9 +45,7 @@ def test_every_replay_is_the_same_on_processes(cluster: Cluster, file: Path) -> 
 
 @pytest.mark.parametrize("kind", FaultKind)
 def test_every_fault_is_the_same_on_processes(cluster: Cluster, kind: FaultKind) -> None:
-    case = Case(FAILING_IN[kind], faults=f"{kind}=1")
-    recording = record(case.build, _run_with(case, partial(_happens, kind)).choices)
-    found = cluster.enforce(replay_of(case, recording, FoundBy("random", 1)), recording)
+    found = cluster.enforce(*with_fault(kind))
     assert found.agrees, found.difference or found.reason
     assert any(actor.startswith(f"fault.{kind}") for actor, _ in found.steps)
 
@@ -88,13 +53,8 @@ def test_every_fault_is_the_same_on_processes(cluster: Cluster, kind: FaultKind)
 def test_a_vcpu_that_was_parked_goes_on(cluster: Cluster) -> None:
     """Its next command is answered at once, which must not be taken for parked too."""
     case = Case("composed", workload="grace=each; evict=2; start=load.0 load.0; fsync read | read")
-    recording = record(case.build, _run_with(case, _goes_on).choices)
-    found = cluster.enforce(replay_of(case, recording, FoundBy("random", 1)), recording)
+    found = cluster.enforce(*drawn(case, _goes_on))
     assert found.agrees, found.difference or found.reason
-
-
-def _happens(kind: FaultKind, steps: Steps) -> bool:
-    return any(actor.startswith(f"fault.{kind}") for actor, _ in steps)
 
 
 def _goes_on(steps: Steps) -> bool:
@@ -103,16 +63,6 @@ def _goes_on(steps: Steps) -> bool:
         and any(who == actor and what.startswith("essa.") for who, what in steps[i:])
         for i, (actor, label) in enumerate(steps)
     )
-
-
-def _run_with(case: Case, wanted: Callable[[Steps], bool]) -> Run:
-    """A run at random whose steps are like that."""
-    for seed in range(TRIES):
-        drawn = Random(seed)
-        found = run(case.build, lambda options, drawn=drawn: drawn.randrange(len(options)))  # type: ignore[misc]
-        if wanted(found.steps):
-            return found
-    raise AssertionError(f"{wanted} never happens in {case.scenario}")
 
 
 def test_a_schedule_that_was_tampered_with_is_another_run(cluster: Cluster) -> None:

@@ -28,7 +28,7 @@ class People:
         out = self.directory / f"{role}-{name}-{days_ago}"
         if not out.exists():
             key = new_key()
-            sans = ["localhost"] if role is Role.HOST else []
+            sans = [] if role is Role.GUEST else ["localhost"]
             begin = datetime.now(UTC) - timedelta(days=days_ago)
             holder = Identity(role, name)
             pem = self.authority.issue(holder, key.public_key(), sans=sans, days=1, begin=begin)

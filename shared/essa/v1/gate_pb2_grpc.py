@@ -49,7 +49,8 @@ class GateServiceServicer(object):
     def Attend(self, request_iterator, context):
         """Lets one process take part, for as long as the stream lasts. The first request must be an
         `arrival`. Every response but `parked` is followed by a `report`, before which the process may
-        send `order` and `parked`. Ends with FAILED_PRECONDITION if the role is taken.
+        send `order` and `parked`. Ends with FAILED_PRECONDITION if the role is taken, and over TLS with
+        PERMISSION_DENIED (ROLE_NOT_ALLOWED) if the certificate is of another role.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
