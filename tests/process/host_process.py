@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from types import TracebackType
@@ -19,21 +20,24 @@ DEADLINE_SECONDS = 30
 
 
 class HostProcess:
-    """Runs until it is told otherwise; `ready` is the line that it prints when it is."""
+    """Runs until it is told otherwise; `ready` is the line that it prints when it is.
+
+    Its standard error goes to a file: a pipe that nobody reads would hold up a host that logs much.
+    """
 
     def __init__(self, directory: Path, *options: str) -> None:
         self.directory = directory
         self.listen = f"unix:{directory / 'e'}"
         self.control = f"unix:{directory / 'c'}"
         command = [*ESSA, "host", "--listen", self.listen, "--control", self.control, *options]
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 (open as long as the host)
         self._process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command, stdout=subprocess.PIPE, stderr=self._errors, text=True
         )
         assert self._process.stdout is not None
         self.ready = self._process.stdout.readline()
         if not self.ready:
-            _, errors = self._process.communicate(timeout=DEADLINE_SECONDS)
-            raise AssertionError(f"the host did not start: {errors}")
+            raise AssertionError(f"the host did not start: {self._ended()}")
 
     @property
     def process_id(self) -> int:
@@ -48,8 +52,15 @@ class HostProcess:
     def stop(self, number: int = signal.SIGTERM) -> tuple[int, str]:
         """Send a signal and wait: exit code, standard error."""
         self._process.send_signal(number)
-        _, errors = self._process.communicate(timeout=DEADLINE_SECONDS)
+        errors = self._ended()
         return self._process.returncode, errors
+
+    def _ended(self) -> str:
+        """Standard error of the process, which is about to end."""
+        self._process.communicate(timeout=DEADLINE_SECONDS)
+        self._errors.seek(0)
+        with self._errors as errors:
+            return errors.read()
 
     def __enter__(self) -> HostProcess:
         return self
@@ -62,6 +73,7 @@ class HostProcess:
     ) -> None:
         if self._process.poll() is None:
             self.stop(signal.SIGKILL)
+        self._errors.close()
 
 
 def essa_here(*arguments: str) -> subprocess.CompletedProcess[str]:

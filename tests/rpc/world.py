@@ -151,11 +151,11 @@ class World:
         self.shell, self.servers, self.device = shell, servers, device
         self.listen, self.control_address = listen, control
         self.secure: tuple[Address, ...] = ()
-        self.channel, control_channel = connect(listen), connect(control)
-        self.channels = [self.channel, control_channel]
+        self.channel, self.control_channel = connect(listen), connect(control)
+        self.channels = [self.channel, self.control_channel]
         stubs: Any = essa_pb2_grpc
         self.essa = stubs.EssaServiceStub(self.channel)
-        self.control = stubs.ControlServiceStub(control_channel)
+        self.control = stubs.ControlServiceStub(self.control_channel)
 
     async def open_guest(self, name: str = "guest", **values: Any) -> pb.Session:
         request = pb.OpenGuestRequest(name=name, page_count=64, vcpu_count=4, mode=pb.MODE_SEED)
