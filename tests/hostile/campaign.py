@@ -1,8 +1,6 @@
 """A hostile client against a real host: so many calls, several at a time, and their statuses.
 
-Rules:
-- It has a guest of its own, as whoever may open one has; the honest guests' tokens it has not.
-- InjectFault is only for operators, who may do harm: of the control service it is left out.
+It has a guest of its own, as whoever may open one has; the honest guests' tokens it has not.
 """
 
 from __future__ import annotations
@@ -12,41 +10,24 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import grpc
-
 from shared.essa.v1 import essa_pb2 as pb
 from shared.essa.v1 import essa_pb2_grpc
-from shared.rpc.channel import call, connect, parse_address
+from shared.rpc.channel import Address, call
+from tests.hostile.calls import ask, connect_unbounded
 from tests.hostile.messages import Generator
+from tests.hostile.statuses import CLEAR, METHODS
+from tests.rpc.world import Connection
 
 AT_A_TIME: Final = 24
 PATIENCE_SECONDS: Final = 60.0
 """For an answer, on a machine that may be busy."""
-ENDLESS_SECONDS: Final = 1.0
-"""Of a call that has no end by itself, such as a subscription or a command that is parked."""
-LEFT_OUT: Final = frozenset({"InjectFault"})
-CLEAR: Final = frozenset(
-    {
-        "OK",
-        "INVALID_ARGUMENT",
-        "NOT_FOUND",
-        "ALREADY_EXISTS",
-        "FAILED_PRECONDITION",
-        "OUT_OF_RANGE",
-        "ABORTED",
-        "RESOURCE_EXHAUSTED",
-        "UNAUTHENTICATED",
-        "PERMISSION_DENIED",
-        "CANCELLED",
-    }
-)
-ENDLESS: Final = frozenset({"Execute", "ExecuteEssa", "SubscribeFaults", "WatchEvents"})
-"""Of these alone DEADLINE_EXCEEDED is clear: a call without an end was ended by us."""
+LASTING_SECONDS: Final = 1.0
+"""Of a call that may have no end by itself: a subscription, or a command that is parked."""
 
 
 @dataclass(slots=True)
 class Told:
-    """What came of the calls. unclear: the texts of statuses that say nothing, with their call."""
+    """What came of the calls. unclear: those whose status is not one of their method's."""
 
     statuses: dict[str, Counter[str]] = field(default_factory=dict)
     unclear: list[str] = field(default_factory=list)
@@ -57,74 +38,45 @@ class Told:
         return sum(sum(counts.values()) for counts in self.statuses.values())
 
 
-def _methods() -> list[tuple[str, Any]]:
-    """Both services' methods with the targets that serve them."""
-    services = pb.DESCRIPTOR.services_by_name
-    return [
-        (name, method)
-        for name in ("EssaService", "ControlService")
-        for method in services[name].methods
-        if method.name not in LEFT_OUT
-    ]
-
-
-async def attack(listen: str, control: str, messages: int, seed: int) -> Told:
-    """Make so many calls."""
-    told = Told()
-    channels = {
-        "EssaService": connect(parse_address(listen, "listen")),
-        "ControlService": connect(parse_address(control, "control")),
-    }
+async def attack(
+    guests: Address, operators: Address, taken: str, messages: int, seed: int, told: Told
+) -> None:
+    """Make so many calls, and add what is told. taken: the name of a guest that is open."""
+    channels = [connect_unbounded(guests), connect_unbounded(operators)]
+    name = f"hostile-{seed}"
     try:
-        session = await _own_guest(channels["EssaService"], seed)
-        generator, numbers = Generator(seed, session), iter(range(messages))
-        methods = _methods()
+        connection = await _own_guest(channels[0], name)
+        generator, numbers = Generator(seed, connection.session, name, taken), iter(range(messages))
 
         async def caller() -> None:
             for number in numbers:
-                service, method = methods[number % len(methods)]
+                method = METHODS[number % len(METHODS)]
                 raw = generator.message(method.input_type)
-                status, text = await _call(channels[service], service, method, raw)
-                told.statuses.setdefault(method.name, Counter())[status] += 1
-                ended = status == "DEADLINE_EXCEEDED" and method.name in ENDLESS
-                if status not in CLEAR and not ended:
-                    told.unclear.append(f"{number}: {method.name}: {status}: {text}: {raw[:60]!r}")
+                clear = CLEAR[method.full_name]
+                lasts = "DEADLINE_EXCEEDED" in clear
+                channel = channels[method.containing_service.name == "ControlService"]
+                seconds = LASTING_SECONDS if lasts else PATIENCE_SECONDS
+                answer = await ask(channel, method, raw, seconds)
+                told.statuses.setdefault(method.name, Counter())[answer.status] += 1
+                if answer.status not in clear:
+                    told.unclear.append(f"{number}: {method.name}: {answer}: {raw[:60]!r}")
 
         async with asyncio.TaskGroup() as group:
             for _ in range(AT_A_TIME):
                 group.create_task(caller())
+        connection.cut()
     finally:
-        for channel in channels.values():
+        for channel in channels:
             await channel.close(None)
-    return told
 
 
-async def _own_guest(channel: grpc.aio.Channel, seed: int) -> pb.Session:
+async def _own_guest(channel: Any, name: str) -> Connection:
+    """With an open connection, so that its name is held."""
     stub = essa_pb2_grpc.EssaServiceStub(channel)  # type: ignore[no-untyped-call]
     request = pb.OpenGuestRequest(
-        name=f"hostile-{seed}", page_count=64, vcpu_count=4, device_count=2, mode=pb.MODE_SEED
+        name=name, page_count=64, vcpu_count=4, device_count=2, mode=pb.MODE_SEED
     )
     opened: pb.OpenGuestResponse = await call(stub, "OpenGuest", request)
-    return opened.session
-
-
-async def _call(channel: Any, service: str, method: Any, raw: bytes) -> tuple[str, str]:
-    path = f"/essa.v1.{service}/{method.name}"
-    seconds = ENDLESS_SECONDS if method.name in ENDLESS else PATIENCE_SECONDS
-    try:
-        if method.client_streaming:
-            stream = channel.stream_stream(path)(timeout=seconds)
-            await stream.write(raw)
-            await stream.done_writing()
-            async for _ in stream:
-                pass
-        elif method.server_streaming:
-            async for _ in channel.unary_stream(path)(raw, timeout=seconds):
-                pass
-        else:
-            await channel.unary_unary(path)(raw, timeout=seconds)
-    except grpc.aio.AioRpcError as error:
-        return error.code().name, error.details() or ""
-    except asyncio.InvalidStateError:  # the host had ended the stream before we wrote
-        return "CANCELLED", ""
-    return "OK", ""
+    connection = Connection(stub, opened.session)
+    await connection.send_message(pb.ExecuteRequest())
+    return connection

@@ -1,39 +1,56 @@
-"""A host process with honest guests at work, and a hostile client beside them."""
+"""A host process with honest guests at work and a quiet one, and a hostile client beside them."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-import subprocess
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from shared.errors import GuestNotFoundError
+from shared.essa.v1 import essa_pb2 as pb
+from shared.essa.v1 import essa_pb2_grpc
+from shared.rpc.channel import call, connect, parse_address
 from tests.hostile.campaign import Told, attack
-from tests.process.host_process import ESSA, HostProcess
+from tests.hostile.honest import NAMES, HonestGuests
+from tests.hostile.victim import open_victim
+from tests.process.host_process import HostProcess
 
-SECONDS_MAX = 900
+GROWTH_MAX = 32 << 20
+"""Of the host's memory after the first tenth of the calls, in bytes."""
+TELL_SECONDS = 2.0
+LOOK_SECONDS = 0.05
+
+Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Aftermath:
-    """told: of the calls. resident: the host's memory after the first tenth, and at the end, in
-    bytes. log: of the host. honest: the honest guests' reports."""
+    """told: of the calls. seconds: what they took. resident: the host's memory after the first
+    tenth, and at the end, in bytes. work: operations of the honest guests that ended meanwhile, by
+    name. wrong: everything that must not be."""
 
     told: Told
+    seconds: float
     resident: tuple[int, int]
-    log: str
-    honest: list[dict[str, Any]]
+    work: dict[str, int]
+    wrong: list[str]
 
-    def wrong(self) -> list[str]:
-        """Everything that must not be."""
-        found = list(self.told.unclear)
-        found += [line for line in self.log.splitlines() if "bug_found" in line]
-        for report in self.honest:
-            for name in ("integrity_errors", "invariant_violations", "reboots"):
-                if report[name]:
-                    found.append(f"{report['name']}: {name}: {report[name]}")
-        return found
+
+def beset(
+    directory: Path, messages: int, seed: int, operations: int, tell: Tell = lambda line: None
+) -> Aftermath:
+    """Run it all to its end. operations: of each honest guest. tell: how far it is."""
+    with HostProcess(directory, "--memory", "320", "--paging-size", "64M") as host:
+        after = asyncio.run(_beset(host, messages, seed, operations, tell))
+        code, log = host.stop()
+    bugs = ("bug_found", "Traceback")
+    after.wrong.extend(line for line in log.splitlines() if any(bug in line for bug in bugs))
+    if code:
+        after.wrong.append(f"the host ended with {code}")
+    return after
 
 
 def resident_bytes(process_id: int) -> int:
@@ -44,27 +61,68 @@ def resident_bytes(process_id: int) -> int:
     raise AssertionError("no VmRSS")
 
 
-def _guest(host: HostProcess, name: str, operations: int) -> subprocess.Popen[str]:
-    command = [*ESSA, "guest", "--host", host.listen, "--name", name, "--memory", "256"]
-    command += ["--vcpus", "3", "--workload", "mixed", "--operations", str(operations)]
-    command += ["--json", "--log-level", "error"]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+async def _beset(
+    host: HostProcess, messages: int, seed: int, operations: int, tell: Tell
+) -> Aftermath:
+    where = parse_address(host.listen, "listen"), parse_address(host.control, "control")
+    channels = [connect(address) for address in where]
+    stubs: Any = essa_pb2_grpc
+    control = stubs.ControlServiceStub(channels[1])
+    told, first = Told(), messages // 10
+    try:
+        # Nothing of it is resident: the host is short of memory, and would take it away.
+        victim = await open_victim(
+            stubs.EssaServiceStub(channels[0]), control, "victim", evicted=True
+        )
+        with HonestGuests(host.listen, operations) as honest:
+            for name in NAMES:
+                await _at_work(control, name)
+            began = time.monotonic()
+            telling = asyncio.create_task(_tell(host, told, honest, messages, tell))
+            await attack(*where, victim.name, first, seed, told)
+            before = resident_bytes(host.process_id)
+            await attack(*where, victim.name, messages - first, seed + 1, told)
+            after, over = resident_bytes(host.process_id), time.monotonic()
+            telling.cancel()
+            wrong = [*told.unclear, *await victim.changes()]
+            await asyncio.to_thread(honest.wait)
+        faults = (await call(control, "ListFaults", pb.ListFaultsRequest())).faults
+        wrong += [f"a fault was injected: {fault}" for fault in faults]
+    finally:
+        for channel in channels:
+            await channel.close(None)
+    for ended in honest.ended:
+        wrong += ended.wrong(operations)
+    work = dict.fromkeys(NAMES, 0)
+    for ended in honest.ended:
+        if ended.at < over:
+            work[ended.name] += operations
+    wrong += [f"{name} has done nothing meanwhile" for name in NAMES if not work[name]]
+    if after - before > GROWTH_MAX:
+        wrong.append(f"memory grew from {before} to {after} bytes")
+    return Aftermath(told, over - began, (before, after), work, wrong)
 
 
-def beset(directory: Path, messages: int, seed: int, operations: int) -> Aftermath:
-    """Run it all to its end."""
-    with HostProcess(directory, "--memory", "320", "--paging-size", "64M") as host:
-        guests = [_guest(host, name, operations) for name in ("honest-1", "honest-2")]
-        where = host.listen, host.control
-        first = asyncio.run(attack(*where, messages // 10, seed))
-        before = resident_bytes(host.process_id)
-        told = asyncio.run(attack(*where, messages - messages // 10, seed + 1))
-        after = resident_bytes(host.process_id)
-        honest = [json.loads(guest.communicate(timeout=SECONDS_MAX)[0]) for guest in guests]
-        code, log = host.stop()
-    for name, counts in first.statuses.items():
-        told.statuses.setdefault(name, counts.__class__()).update(counts)
-    told.unclear[:0] = first.unclear
-    if code or any(guest.returncode for guest in guests):
-        told.unclear.append(f"the host ended with {code}, guests with other than 0")
-    return Aftermath(told, (before, after), log, honest)
+async def _at_work(control: Any, name: str) -> None:
+    """Return when the guest has executed an ESSA."""
+    while True:
+        try:
+            response = await call(control, "GetGuest", pb.GetGuestRequest(name=name))
+        except GuestNotFoundError:
+            pass  # it has yet to come
+        else:
+            if any(response.guest.counters.essa_counts):
+                return
+        await asyncio.sleep(LOOK_SECONDS)
+
+
+async def _tell(
+    host: HostProcess, told: Told, honest: HonestGuests, messages: int, tell: Tell
+) -> None:
+    while True:
+        await asyncio.sleep(TELL_SECONDS)
+        tell(
+            f"{told.calls} of {messages} calls, {len(told.unclear)} unclear; "
+            f"{len(honest.ended)} honest guests ended; "
+            f"the host has {resident_bytes(host.process_id) >> 20} MiB"
+        )

@@ -17,7 +17,7 @@ from tests.hostile.beside import message, of_operators
 from tests.hostile.calls import ask
 from tests.hostile.statuses import METHODS, PLACES, TOKENS
 from tests.hostile.victim import open_victim
-from tests.security.visitors import Visitors, visit
+from tests.security.visitors import STUBS, Visitors, visit
 
 
 def stolen(method: Any, session: pb.Session) -> bytes:
@@ -33,18 +33,20 @@ def stolen(method: Any, session: pb.Session) -> bytes:
 
 def test_a_stolen_token_is_worth_nothing_without_its_certificate(tmp_path: Path) -> None:
     async def test(visitors: Visitors) -> None:
-        honest = visitors.guest("victim")
-        victim = await open_victim(honest, visitors.world.control)
-        thief = visitors.channel(visitors.guests, Role.GUEST, "thief")
-        own = await visitors.open("thief", visitors.guest("thief"))
+        honest, thief = [
+            await visitors.ready(visitors.guests, Role.GUEST, name) for name in ("victim", "thief")
+        ]
+        victim = await open_victim(STUBS.EssaServiceStub(honest), visitors.world.control)
+        own = await visitors.open("thief", STUBS.EssaServiceStub(thief))
         for method in METHODS:
             expected = TOKENS[method.full_name]["stolen"]
             if expected is not None:
                 raw = stolen(method, victim.session)
                 assert await ask(thief, method, raw) == expected, method.name
-        # Not vacuously: with its own token it is let in, and so is the victim.
-        for stub, session in ((visitors.guest("thief"), own), (honest, victim.session)):
-            await call(stub, "AcknowledgeFaults", pb.AcknowledgeFaultsRequest(session=session))
+        # Not vacuously: each is let in with its own token.
+        for channel, session in ((thief, own), (honest, victim.session)):
+            request = pb.AcknowledgeFaultsRequest(session=session)
+            await call(STUBS.EssaServiceStub(channel), "AcknowledgeFaults", request)
         assert await victim.changes() == []
 
     visit(tmp_path, test)
@@ -55,10 +57,10 @@ def test_a_role_reaches_the_methods_that_it_is_for(tmp_path: Path, role: Role) -
     async def test(visitors: Visitors) -> None:
         world = visitors.world
         victim = await open_victim(world.essa, world.control)
-        guests, operators = (
-            visitors.channel(address, role, "victim")
+        guests, operators = [
+            await visitors.ready(address, role, "victim")
             for address in (visitors.guests, visitors.operators)
-        )
+        ]
         for method in METHODS:
             wanted = Role.OPERATOR if of_operators(method) else Role.GUEST
             raw = message(method, victim.session)

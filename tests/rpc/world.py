@@ -232,6 +232,9 @@ async def running_host(
     world = World(shell, servers, device, listen, control)
     world.secure = secure
     try:
+        # A call does not wait for a connection that a busy machine makes at its second attempt.
+        for channel in world.channels:
+            await channel.channel_ready()
         yield world
         shell.host.check()
         assert bugs == [], "".join(map(_told, bugs))

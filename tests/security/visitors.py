@@ -32,6 +32,12 @@ class Visitors:
         self.world.channels.append(channel)
         return channel
 
+    async def ready(self, address: Address, role: Role, name: str) -> Any:
+        """A channel that is connected, however busy the machine is."""
+        channel = self.channel(address, role, name)
+        await channel.channel_ready()
+        return channel
+
     def guest(self, name: str) -> Any:
         return STUBS.EssaServiceStub(self.channel(self.guests, Role.GUEST, name))
 
