@@ -31,12 +31,12 @@ _COMMON_OPTIONS: Final[tuple[tuple[str, int], ...]] = (
     ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
 )
 
 CHANNEL_OPTIONS: Final = (
     *_COMMON_OPTIONS,
-    ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.enable_retries", 0),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
@@ -46,7 +46,8 @@ CHANNEL_OPTIONS: Final = (
 
 SERVER_OPTIONS: Final = (
     *_COMMON_OPTIONS,
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+    # Whoever pings more often is cut off: half of what peers of ours keep to when they are quiet.
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ("grpc.so_reuseport", 0),  # a port that is taken is an error, not a share of the calls
 )
 

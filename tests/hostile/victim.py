@@ -57,6 +57,8 @@ class Victim:
 
     async def changes(self) -> list[str]:
         """What is not as it was, in words."""
+        if self._connection.stream.done():
+            return [f"{self.name}: its connection has ended"]
         found = []
         if (states := await self._states()) != self._plan:
             found.append(f"states are {states}, were {self._plan}")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+from grpc._cython import cygrpc
 
 from shared.errors import InvalidRequestError
 from shared.essa.v1 import enrolment_pb2
 from shared.essa.v1 import essa_pb2 as pb
-from shared.rpc.channel import POLICIES, Address, parse_address
+from shared.rpc.channel import CHANNEL_OPTIONS, POLICIES, SERVER_OPTIONS, Address, parse_address
 
 
 @pytest.mark.parametrize(
@@ -52,3 +55,10 @@ def test_every_method_has_a_policy_and_no_other_is_named() -> None:
     for method in methods:
         lasts = POLICIES[method.name].deadline_seconds is None
         assert lasts == method.server_streaming
+
+
+def test_every_option_is_one_that_the_library_knows() -> None:
+    """It ignores what it does not know: a host once cut off all who were quiet for a minute."""
+    library = Path(cygrpc.__file__).read_bytes()
+    for name, _ in {*CHANNEL_OPTIONS, *SERVER_OPTIONS}:
+        assert name.encode() + b"\0" in library, name
