@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 
-from essa_cli.errors import CliError
 from essa_cli.gate.seat import ARRIVAL_SECONDS
 from host_daemon.rpc.peers import check_role
 from shared.errors import RoleNotAllowedError
@@ -26,6 +25,7 @@ from shared.essa.v1 import gate_pb2 as pb
 from shared.essa.v1 import gate_pb2_grpc
 from shared.identity import Role
 from shared.rpc.channel import SERVER_OPTIONS, Address
+from shared.rpc.sockets import bind
 from shared.rpc.status import abort_blocking
 
 if TYPE_CHECKING:
@@ -56,7 +56,8 @@ class _Attendant:
 class Gate:
     """A gate that is open. timeout_seconds: how long it waits for a report.
 
-    tls: for TCP; None for a plain port. Raises CliError for an address that cannot be had.
+    tls: for TCP; None for a plain port. Raises InvalidRequestError for an address that cannot be
+    had.
     """
 
     def __init__(self, address: Address, timeout_seconds: float, tls: Tls | None = None) -> None:
@@ -67,17 +68,9 @@ class Gate:
         self._lock = threading.Lock()
         self._server = grpc.server(ThreadPoolExecutor(THREADS), options=SERVER_OPTIONS)
         _STUBS.add_GateServiceServicer_to_server(_Servicer(self), self._server)
-        port = self._bind(address, tls)
-        self.address = address if address.path else Address(host=address.host, port=port)
+        credentials = tls.server_credentials() if tls else None
+        self.address = bind(self._server, address, "--listen", credentials)
         self._server.start()
-
-    def _bind(self, address: Address, tls: Tls | None) -> int:
-        try:
-            if tls is None or address.path:
-                return self._server.add_insecure_port(address.target)
-            return self._server.add_secure_port(address.target, tls.server_credentials())
-        except RuntimeError as error:
-            raise CliError(f"--listen {address} cannot be used: {error}") from None
 
     def close(self) -> None:
         """Let everybody go."""

@@ -18,7 +18,7 @@ from shared.rpc.channel import Address
 
 
 def bind(
-    server: grpc.aio.Server,
+    server: grpc.Server | grpc.aio.Server,
     address: Address,
     option: str,
     credentials: grpc.ServerCredentials | None,
