@@ -65,6 +65,24 @@ WRONG_FAULTS: Final = (
 """Each is refused of every kind: it is out of its bound, or the kind does not take it."""
 
 
+def _right(name: str) -> dict[str, Any]:
+    """Requests that the guest of this name may make, its session left out."""
+    page = pb.PageRange(first_pfn=3, page_count=2)
+    store = pb.NumberedCommand(vcpu=0, number=1, store=pb.Store(pfn=3, data=b"evil", repeat=8))
+    array = pb.NumberedCommand(vcpu=1, number=1, essa_array=pb.EssaArray(orcs=b"\3", pfns=bytes(4)))
+    requests = (
+        pb.OpenGuestRequest(name="a", page_count=64, vcpu_count=2, mode=pb.MODE_SEED),
+        pb.ExecuteEssaRequest(vcpu=2, essa=pb.Essa(orc=3, pfn=3)),
+        pb.ExecuteRequest(commands=[store, array]),
+        pb.AcknowledgeFaultsRequest(numbers=[1]),
+        pb.GetGuestRequest(name=name),
+        pb.GetPageMapRequest(name=name, first_pfn=3, page_count=2),
+        pb.EvictPagesRequest(name=name, ranges=[page]),
+        pb.WatchEventsRequest(guests=[name], kinds=[pb.EVENT_KIND_GUEST_OPENED]),
+    )
+    return {request.DESCRIPTOR.name: request for request in requests}
+
+
 def may_be_injected(raw: bytes) -> bool:
     """Whether an InjectFaultRequest does what operators may do."""
     try:
@@ -86,10 +104,11 @@ class Generator:
         self._random = Random(seed)
         self._session = session
         self._name, self._taken = name, taken
+        self._right = _right(name)
 
     def message(self, kind: Descriptor) -> bytes:
         """One message of this kind, or what is none."""
-        request = self._filled(kind, 0)
+        request = self._request(kind)
         if isinstance(request, pb.InjectFaultRequest):
             self._spoil(request.fault)
         right: bytes = request.SerializeToString()
@@ -133,6 +152,28 @@ class Generator:
             fault.Clear()
             fault.kind = wire_kind(self._random.choice(kinds()))
         fault.MergeFrom(self._random.choice(WRONG_FAULTS))
+
+    def _request(self, kind: Descriptor) -> Any:
+        """Whatever the schema has, or what is right but for one value."""
+        right = self._right.get(kind.name)
+        if right is None or self._random.random() < 0.5:
+            return self._filled(kind, 0)
+        request = GetMessageClass(kind)()
+        request.CopyFrom(right)
+        self._alter(request, kind)
+        if "session" in kind.fields_by_name:
+            self._put_session(request, kind)
+        return request
+
+    def _alter(self, message: Any, kind: Descriptor) -> None:
+        """Draw one value anew, here or in what stands inside."""
+        field = self._random.choice([one for one in kind.fields if one.name != "session"])
+        inside = {one.name: value for one, value in message.ListFields()}.get(field.name)
+        if field.message_type is None or inside is None:
+            message.ClearField(field.name)
+            self._fill(message, field, 0)
+        else:
+            self._alter(inside[0] if field.is_repeated else inside, field.message_type)
 
     def _filled(self, kind: Descriptor, depth: int) -> Any:
         message = GetMessageClass(kind)()
