@@ -201,8 +201,8 @@ def guest(
     stall: Annotated[
         float | None,
         typer.Option(
-            help="Seconds without a completed request after which the guest gives up and says "
-            "what its vCPUs wait for.  [default: never]",
+            help="Seconds without a completed request, or page of one, after which the guest "
+            "gives up and says what its vCPUs wait for.  [default: never]",
             show_default=False,
         ),
     ] = None,

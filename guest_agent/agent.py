@@ -327,7 +327,7 @@ class GuestAgent:
         self._workload.rebooted()
 
     def _completed(self) -> int | None:
-        return None if self._clock_started is None else self._workload.requests_done
+        return None if self._clock_started is None else self._workload.steps_done
 
     def _changed(self, resource: Resource) -> None:
         self._schedule.changed(resource)

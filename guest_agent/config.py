@@ -44,7 +44,7 @@ class GuestConfig:
     reconnect_seconds: for one that is gone. retransmit_seconds: for an answer, until the
     command is sent again. perturb: seed of yields at points, or None.
     mix: what it does instead of replaying traces. swap_pages: of its swap device.
-    stall_seconds: without a completed request for so long it gives up, or None.
+    stall_seconds: without a step of its workload for so long it gives up, or None.
     metrics: where scrapers find it, or None. record: the directory of the run that it records.
     """
 

@@ -31,8 +31,9 @@ class InFlight(Protocol):
 class Watch:
     """Watches one incarnation of a guest.
 
-    completed: how many requests are done so far; None while no workload is under way.
-    stall_seconds: without another one for so long the guest is dead-locked; None: never.
+    completed: how many steps of the workload are done; None while none is under way. Not how many
+    requests: one may be hundreds of pages, and on a busy machine take minutes.
+    stall_seconds: without another step for so long the guest is dead-locked; None: never.
     """
 
     def __init__(

@@ -32,6 +32,11 @@ class Workload(Protocol):
 
     requests_done: int
 
+    @property
+    def steps_done(self) -> int:
+        """Grows while it gets on: requests, and of long ones each page."""
+        ...
+
     async def run(self, cpu: Cpu) -> None:
         """Execute the vCPU's part, then take interrupts until all parts are done."""
         ...

@@ -142,6 +142,11 @@ class MixedRunner:
         self._waiting = 0
         self._checked = 0
 
+    @property
+    def steps_done(self) -> int:
+        """An operation is a step."""
+        return self.requests_done
+
     def rebooted(self) -> None:
         """Memory is gone, and with it all processes; every vCPU goes on where it was."""
         self._machine = None

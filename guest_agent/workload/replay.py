@@ -93,6 +93,7 @@ class Replayer:
     def __init__(self, plan: Plan, access: Access, changed: Callable[[Resource], None]) -> None:
         """changed: called when `IDLE` has changed, to wake vCPUs that wait for another."""
         self.requests_done = 0
+        self.steps_done = 0
         self._plan = plan
         self._access = access
         self._changed = changed
@@ -125,6 +126,7 @@ class Replayer:
                 await self._execute(cpu, event, mapped=self._mapped(row))
                 self.requests_done += isinstance(event, Read | Write | Map)
                 self._positions[cpu.number] += 1
+                self.steps_done += 1
                 if self._waiting:
                     self._changed(IDLE)
         self._unfinished -= 1
@@ -177,14 +179,14 @@ class Replayer:
                 store = isinstance(event, Write)
                 if mapped:
                     vma = await self._window(cpu, process, file, writable=store)
-                    await _touch(cpu, vma, page, count, store=store)
+                    await self._touch(cpu, vma, page, count, store=store)
                 else:
                     await _transfer(cpu, self._file(cpu, file), page, count, store=store)
             case Map(_, number, file, page, count, writable):
                 area = process.areas[number] = _Area(file, page, count, writable)
                 if mapped:
                     vma = await self._vma(cpu, process, area)
-                    await _touch(cpu, vma, page, count, store=writable)
+                    await self._touch(cpu, vma, page, count, store=writable)
                 else:
                     await _transfer(cpu, self._file(cpu, file), page, count, store=writable)
             case Unmap():
@@ -209,6 +211,18 @@ class Replayer:
                 await syscalls.sys_truncate(cpu, self._file(cpu, file), page_count)
             case Unlink(_, file):
                 await syscalls.sys_truncate(cpu, self._file(cpu, file), 0)
+
+    async def _touch(self, cpu: Cpu, vma: Vma, page: int, count: int, *, store: bool) -> None:
+        """Access pages of the file through the vma; a load from behind its end gives a signal."""
+        access = syscalls.user_store if store else syscalls.user_load
+        size = vma.file.page_count
+        if store and size is not None and size < page + count:
+            await syscalls.sys_fallocate(cpu, vma.file, page + count)
+        for index in range(page, page + count):
+            address = vma.address(index)
+            assert address is not None, f"page {index} is outside its mapping"
+            await access(cpu, vma.mm, address)
+            self.steps_done += 1
 
     # Files and address spaces.
 
@@ -280,15 +294,3 @@ async def _fork(cpu: Cpu, parent: _Process) -> _Process:
 async def _transfer(cpu: Cpu, mapping: Mapping, page: int, count: int, *, store: bool) -> None:
     call = syscalls.sys_write if store else syscalls.sys_read
     await call(cpu, mapping, page, count)
-
-
-async def _touch(cpu: Cpu, vma: Vma, page: int, count: int, *, store: bool) -> None:
-    """Access pages of the file through the vma; a load from behind its end gives a signal."""
-    access = syscalls.user_store if store else syscalls.user_load
-    size = vma.file.page_count
-    if store and size is not None and size < page + count:
-        await syscalls.sys_fallocate(cpu, vma.file, page + count)
-    for index in range(page, page + count):
-        address = vma.address(index)
-        assert address is not None, f"page {index} is outside its mapping"
-        await access(cpu, vma.mm, address)

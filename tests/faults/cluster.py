@@ -64,6 +64,7 @@ class Cluster:
         self._choices = SeededChoices(seed)
         self._incarnation = 0x1234
         self._runs = 0
+        self._agents: list[GuestAgent] = []
 
     @property
     def injector(self) -> Injector:
@@ -125,7 +126,7 @@ class Cluster:
     async def run(self, seed: int, operations: int, trace: str | None = None) -> list[Report]:
         """Both guests through a mixed workload, or through a trace that ships, over mmap."""
         self._runs += 1
-        agents = []
+        self._agents = agents = []
         for number, name in enumerate(NAMES):
             config = GuestConfig(
                 host=self.listen,
@@ -149,6 +150,18 @@ class Cluster:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(agent.run()) for agent in agents]
         return [task.result() for task in tasks]
+
+    def standing(self) -> str:
+        """How far the guests are, and what waits on the host."""
+        figures = [agent.figures() for agent in self._agents]
+        told = [
+            f"{one.config.name} {one.requests} of {one.request_count} requests, "
+            f"{one.commands} commands, {one.in_flight} in flight"
+            for one in figures
+        ]
+        host = self.shell.host
+        parked = host.statistics().parked
+        return "; ".join([*told, f"host {parked} parked{', stuck' if host.stuck else ''}"])
 
 
 def verdict(reports: Sequence[Report]) -> tuple[int, int]:

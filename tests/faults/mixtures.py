@@ -176,7 +176,14 @@ async def run_mixture(world: Cluster, seed: int, operations: int) -> Outcome:
     return Outcome(integrity_errors, violations, dict(struck), reboots, told)
 
 
-async def run_alone(directory: Path, seed: int, operations: int) -> Outcome:
-    """One mixture on a host of its own."""
+async def run_alone(directory: Path, seed: int, operations: int, seconds: float) -> Outcome:
+    """One mixture on a host of its own. Raises TimeoutError that says where it stood."""
     async with cluster(directory, seed) as world:
-        return await run_mixture(world, seed, operations)
+        running = asyncio.ensure_future(run_mixture(world, seed, operations))
+        await asyncio.wait([running], timeout=seconds)
+        if not running.done():
+            where = world.standing()
+            running.cancel()
+            await asyncio.wait([running])
+            raise TimeoutError(f"after {seconds:g} seconds: {where}")
+        return running.result()

@@ -276,3 +276,12 @@ def test_after_a_power_failure_the_replay_goes_on_where_it_was() -> None:
     assert replayer.requests_done == plan.request_count == 32
     assert second.kernel.integrity_errors == []
     assert second.kernel.mappings[2].pages.keys() == set(range(11, 30)) | {5}
+
+
+@pytest.mark.parametrize(("access", "steps"), [(Access.MMAP, 9 + 4 + 2), (Access.SYSCALL, 2)])
+def test_a_long_request_is_many_steps_where_each_page_is_an_access(
+    access: Access, steps: int
+) -> None:
+    """Whoever watches for a guest that does not get on must not take a long request for one."""
+    replayer, _ = replay(access, Map(0, 1, 0, 0, 9, writable=True), Read(0, 0, 2, 4))
+    assert (replayer.requests_done, replayer.steps_done) == (2, steps)
