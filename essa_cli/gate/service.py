@@ -20,13 +20,14 @@ import grpc
 
 from essa_cli.gate.seat import ARRIVAL_SECONDS
 from host_daemon.rpc.peers import check_role
-from shared.errors import RoleNotAllowedError
+from shared.errors import InvalidRequestError, RoleNotAllowedError
 from shared.essa.v1 import gate_pb2 as pb
 from shared.essa.v1 import gate_pb2_grpc
 from shared.identity import Role
 from shared.rpc.channel import SERVER_OPTIONS, Address
 from shared.rpc.sockets import bind
 from shared.rpc.status import abort_blocking
+from shared.rpc.tolerant import TolerantRegistrar, decoded
 
 if TYPE_CHECKING:
     from shared.rpc.tls import Tls
@@ -47,10 +48,11 @@ class GateError(Exception):
 
 
 class _Attendant:
-    """One process at the gate."""
+    """One process at the gate. refused: why its stream ends, if not as it should."""
 
     def __init__(self) -> None:
         self.outbox: queue.SimpleQueue[pb.AttendResponse | None] = queue.SimpleQueue()
+        self.refused: InvalidRequestError | None = None
 
 
 class Gate:
@@ -67,7 +69,9 @@ class Gate:
         self._attending: dict[pb.GateRole, _Attendant] = {}
         self._lock = threading.Lock()
         self._server = grpc.server(ThreadPoolExecutor(THREADS), options=SERVER_OPTIONS)
-        _STUBS.add_GateServiceServicer_to_server(_Servicer(self), self._server)
+        # With a malformed message the library would wait for that stream for ever when it stops.
+        registrar = TolerantRegistrar(self._server)
+        _STUBS.add_GateServiceServicer_to_server(_Servicer(self), registrar)
         credentials = tls.server_credentials() if tls else None
         self.address = bind(self._server, address, "--listen", credentials)
         self._server.start()
@@ -177,13 +181,13 @@ class _Servicer(gate_pb2_grpc.GateServiceServicer):
     ) -> Iterator[pb.AttendResponse]:
         """Let a process take part."""
         requests = iter(request_iterator)
-        arrival = next(requests, pb.AttendRequest())
-        role = arrival.arrival.role
-        if role in _OF_CERTIFICATES:
-            try:
+        try:
+            arrival = decoded(next(requests, pb.AttendRequest()))
+            role = arrival.arrival.role
+            if role in _OF_CERTIFICATES:
                 check_role(context, _OF_CERTIFICATES[role])
-            except RoleNotAllowedError as error:
-                abort_blocking(context, error)
+        except (InvalidRequestError, RoleNotAllowedError) as error:
+            abort_blocking(context, error)
         attendant = self._gate.enter(role)
         if attendant is None:
             text = "role is taken, or is none" if role in NAMES else "arrival must come first"
@@ -195,13 +199,18 @@ class _Servicer(gate_pb2_grpc.GateServiceServicer):
         reader.start()
         while (message := attendant.outbox.get()) is not None:
             yield message
+        if attendant.refused is not None:
+            abort_blocking(context, attendant.refused)
 
     def _read(
         self, role: pb.GateRole, attendant: _Attendant, requests: Iterator[pb.AttendRequest]
     ) -> None:
         with suppress(Exception):  # the library raises Exception itself when a stream breaks
-            for message in requests:
-                self._gate.said(role, attendant, message)
+            try:
+                for message in requests:
+                    self._gate.said(role, attendant, decoded(message))
+            except InvalidRequestError as error:
+                attendant.refused = error
         attendant.outbox.put(None)  # who has no more to say goes
 
 

@@ -41,7 +41,7 @@ def decoded(message: Any) -> Any:
 class TolerantRegistrar:
     """Stands in for a server while a service is added: makes its deserializers tolerant."""
 
-    def __init__(self, server: grpc.aio.Server) -> None:
+    def __init__(self, server: grpc.Server | grpc.aio.Server) -> None:
         self._server = server
 
     def add_generic_rpc_handlers(self, handlers: Sequence[Any]) -> None:

@@ -15,9 +15,11 @@ from essa_cli.gate import seat
 from essa_cli.gate.race import GatedRace
 from essa_cli.gate.service import GUEST, HOST, Gate, GateError
 from race_explorer.case import Case
+from shared.essa.v1 import gate_pb2, gate_pb2_grpc
 from shared.essa.v1 import gate_pb2 as pb
-from shared.essa.v1 import gate_pb2_grpc
 from shared.rpc.channel import Address
+from tests.hostile.calls import UNBOUNDED
+from tests.hostile.wire import MALFORMED, OVERSIZE
 
 TIMEOUT_SECONDS = 0.3
 SOON_SECONDS = 10.0
@@ -55,6 +57,26 @@ def test_a_second_host_is_sent_away(gate: Gate) -> None:
     with pytest.raises(grpc.RpcError) as refused:
         attend(gate, arrival(HOST))
     assert refused.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+
+
+@pytest.mark.parametrize("arrives", [True, False], ids=["in a seat", "at the door"])
+@pytest.mark.parametrize("form", [*MALFORMED, "too long"])
+def test_what_is_no_message_ends_the_stream_and_keeps_no_seat(
+    gate: Gate, form: str, arrives: bool
+) -> None:
+    raws = [MALFORMED.get(form, OVERSIZE)]
+    if arrives:
+        raws.insert(0, arrival(GUEST).SerializeToString())
+    (method,) = gate_pb2.DESCRIPTOR.services_by_name["GateService"].methods
+    path = f"/{method.containing_service.full_name}/{method.name}"
+    with grpc.insecure_channel(gate.address.target, options=UNBOUNDED) as channel:
+        with pytest.raises(grpc.RpcError) as refused:
+            list(channel.stream_stream(path)(iter(raws), timeout=SOON_SECONDS))
+        large = grpc.StatusCode.RESOURCE_EXHAUSTED
+        wanted = grpc.StatusCode.INVALID_ARGUMENT if form in MALFORMED else large
+        assert refused.value.code() is wanted
+        gate.close()  # waits until whoever was there has gone
+    assert gate.enter(GUEST) is not None
 
 
 def test_nobody_comes(gate: Gate) -> None:
