@@ -39,7 +39,8 @@ CHANNEL_OPTIONS: Final = (
     *_COMMON_OPTIONS,
     ("grpc.enable_retries", 0),
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
+    # So long may one attempt take, handshake included, whatever its name says.
+    ("grpc.min_reconnect_backoff_ms", 2_000),
     ("grpc.max_reconnect_backoff_ms", 2_000),
     ("grpc.use_local_subchannel_pool", 1),
 )
