@@ -28,7 +28,11 @@ plain = st.recursive(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    max_examples=50,
+    deadline=None,  # each example is synced to the disk
+)
 @given(plain)
 def test_plain_data_round_trips(tmp_path: Path, value: Any) -> None:
     checkpoint.save(tmp_path, {"value": value})
