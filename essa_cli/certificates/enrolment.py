@@ -58,7 +58,7 @@ def key_of(request: bytes) -> ec.EllipticCurvePublicKey:
             and asked.is_signature_valid
         ):
             return key
-    except (ValueError, TypeError, UnsupportedAlgorithm):
+    except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion):
         pass
     text = "request must be a certification request for a P-256 key, signed with it"
     raise InvalidRequestError(text, field="request")

@@ -199,8 +199,10 @@ def test_what_the_service_answers(place: Place, change: Change, code: grpc.Statu
 
 def test_a_request_is_signed_with_its_own_key_of_the_one_kind(place: Place) -> None:
     good = request_of(new_key())
+    version = good.index(b"\x02\x01\x00") + 2
     for bad in (
         good[:-1] + bytes([good[-1] ^ 1]),
+        good[:version] + b"\x01" + good[version + 1 :],
         request_of(ec.generate_private_key(ec.SECP384R1())),
     ):
         with pytest.raises(InvalidRequestError, match="P-256 key, signed with it"):
