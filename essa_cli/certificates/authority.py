@@ -1,7 +1,7 @@
 """The test authority: a key, and certificates that say who their holder is.
 
 Rules:
-- Keys are ECDSA P-256 and readable by their owner alone. A file that exists is never replaced.
+- Keys are ECDSA P-256 and readable by their owner alone.
 - A certificate says what the authority decided. Of a request only its public key is taken.
 - The authority remembers the names it gave out, in its directory under names/.
 """
@@ -9,9 +9,7 @@ Rules:
 from __future__ import annotations
 
 import ipaddress
-import os
 import re
-import tempfile
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -28,6 +26,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from essa_cli.certificates.files import create, refuse_to_replace, write_new
 from essa_cli.errors import CliError
 from shared.identity import Identity, Role
 from shared.rpc.tls import AUTHORITY, CERTIFICATE, KEY, read_certificate
@@ -54,41 +53,9 @@ def key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
-def write_new(path: Path, data: bytes, mode: int = 0o644) -> None:
-    """Write a file that does not exist yet. Raises CliError."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-    except FileExistsError:
-        raise CliError(f"{path} exists already; nothing is replaced") from None
-    except OSError as error:
-        raise CliError(f"{path} cannot be written: {error.strerror}") from None
-
-
-def create(path: Path, data: bytes) -> bool:
-    """Write a private file that is there as a whole or not at all; False if it was before."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor, draft = tempfile.mkstemp(dir=path.parent, prefix=".")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.link(draft, path)
-    except FileExistsError:
-        return False
-    finally:
-        os.unlink(draft)
-    return True
-
-
 def write_directory(out: Path, certificate: bytes, key: bytes, authority: bytes) -> None:
     """Write what `--tls` takes; the certificate last. Raises CliError."""
-    for name in (CERTIFICATE, KEY, AUTHORITY):
-        if (out / name).exists():
-            raise CliError(f"{out / name} exists already; nothing is replaced")
+    refuse_to_replace(out / CERTIFICATE, out / KEY, out / AUTHORITY)
     write_new(out / KEY, key, 0o600)
     write_new(out / AUTHORITY, authority)
     write_new(out / CERTIFICATE, certificate)
@@ -111,7 +78,8 @@ class Authority:
             raise CliError(f"DIRECTORY: {directory / AUTHORITY_KEY} holds no key") from None
         if key.public_key() != self._certificate.public_key():
             raise CliError(f"DIRECTORY: {AUTHORITY_KEY} does not belong to {AUTHORITY}")
-        assert isinstance(key, ec.EllipticCurvePrivateKey)
+        if not isinstance(key, ec.EllipticCurvePrivateKey):
+            raise CliError(f"DIRECTORY: {AUTHORITY_KEY} is no elliptic curve's key")
         self._key = key
 
     @property
@@ -173,9 +141,7 @@ def general_name(san: str) -> x509.GeneralName:
 
 def make_authority(directory: Path, days: int) -> Authority:
     """Make an authority with a new key. Raises CliError where one is already."""
-    for name in (AUTHORITY, AUTHORITY_KEY):
-        if (directory / name).exists():
-            raise CliError(f"{directory / name} exists already; nothing is replaced")
+    refuse_to_replace(directory / AUTHORITY, directory / AUTHORITY_KEY)
     key, now = new_key(), datetime.now(UTC)
     usage = dict.fromkeys(_KEY_USAGES, False) | {"key_cert_sign": True, "crl_sign": True}
     certificate = (

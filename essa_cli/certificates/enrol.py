@@ -20,7 +20,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 from cryptography.x509.oid import NameOID
 
-from essa_cli.certificates.authority import AUTHORITY_HOST, key_pem, new_key, write_new
+from essa_cli.certificates.authority import AUTHORITY_HOST, key_pem, new_key
+from essa_cli.certificates.files import refuse_to_replace, write_new
 from essa_cli.certificates.tokens import Token, claim
 from essa_cli.errors import CliError
 from shared.essa.v1 import enrolment_pb2 as pb
@@ -44,8 +45,7 @@ def enrol(
     the authority says it, and HostUnreachableError if the authority has not come in time.
     """
     token_file = out / TOKEN
-    if (out / CERTIFICATE).exists():
-        raise CliError(f"{out / CERTIFICATE} exists already; nothing is replaced")
+    refuse_to_replace(out / CERTIFICATE)
     if not place.exists() and not token_file.exists():
         raise CliError(f"--token: {place} is not there")
     try:

@@ -22,7 +22,8 @@ from typing import Final
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from essa_cli.certificates.authority import Authority, create, write_new
+from essa_cli.certificates.authority import Authority
+from essa_cli.certificates.files import create, write_new
 from essa_cli.errors import CliError
 from shared.errors import InvalidRequestError, NameTakenError, TokenRefusedError
 from shared.identity import NAME, NAME_BOUND, Identity, Role

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
+import stat
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -17,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from essa_cli.certificates import enrol, enrolment
 from essa_cli.certificates.authority import AUTHORITY_HOST, make_authority, new_key
+from essa_cli.certificates.files import write_new
 from essa_cli.certificates.tokens import Token, Tokens, claim, waiting
 from essa_cli.errors import CliError
 from shared.errors import InvalidRequestError, NameTakenError, TokenRefusedError
@@ -115,6 +119,35 @@ def test_a_trade_that_was_broken_off_is_gone_on_with(place: Place) -> None:
     (spent,) = (place.authority.directory / "spent").iterdir()
     spent.unlink()  # as if the authority had stopped after it gave the name out
     assert place.tokens.trade(secret, "web-1", KEY)
+
+
+# Files.
+
+
+def _full(descriptor: int) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_file_is_private_from_its_first_byte_and_whole_or_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    modes: list[int] = []
+    sync = os.fsync
+
+    def look(descriptor: int) -> None:
+        modes.append(stat.S_IMODE(os.fstat(descriptor).st_mode))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", look)
+    write_new(tmp_path / "key", b"secret", 0o600)
+    assert modes[0] == 0o600
+    with pytest.raises(CliError, match="key exists already; nothing is replaced"):
+        write_new(tmp_path / "key", b"other", 0o600)
+    monkeypatch.setattr(os, "fsync", _full)
+    with pytest.raises(CliError, match="other cannot be written: No space left"):
+        write_new(tmp_path / "other", b"secret", 0o600)
+    assert [path.name for path in tmp_path.iterdir()] == ["key"]
+    assert (tmp_path / "key").read_bytes() == b"secret"
 
 
 # Tokens on their way.

@@ -1,0 +1,65 @@
+"""Files of keys, tokens and certificates: there as a whole or not at all, and never replaced.
+
+Rules:
+- A file has its mode before it has its content. Until it is whole it is a hidden draft.
+- What is there is on the disk: it outlives a power failure.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+from typing import Final
+
+from essa_cli.errors import CliError
+
+DRAFT: Final = ".draft"
+
+
+def create(path: Path, data: bytes, mode: int = 0o600) -> bool:
+    """Write a file; False if one was there before. Raises OSError.
+
+    Directories that it needs are made for the owner alone.
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    draft = path.with_name(f".{secrets.token_hex(8)}{DRAFT}")
+    try:
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(draft, path)
+    except FileExistsError:
+        return False
+    finally:
+        draft.unlink(missing_ok=True)
+    _sync(path.parent)
+    return True
+
+
+def write_new(path: Path, data: bytes, mode: int = 0o644) -> None:
+    """The same for what a user wants written. Raises CliError, also for a file that is there."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        made = create(path, data, mode)
+    except OSError as error:
+        raise CliError(f"{path} cannot be written: {error.strerror}") from None
+    if not made:
+        raise CliError(f"{path} exists already; nothing is replaced")
+
+
+def refuse_to_replace(*paths: Path) -> None:
+    """Raise CliError if one of these is there."""
+    for path in paths:
+        if os.path.lexists(path):
+            raise CliError(f"{path} exists already; nothing is replaced")
+
+
+def _sync(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
