@@ -90,8 +90,8 @@ def issue(
     check_days(days)
     authority, key = Authority(directory), new_key()
     pem = authority.issue(holder, key.public_key(), sans=san or (), days=days)
+    authority.remember(holder, sans=san or ())  # before anybody has the certificate
     write_directory(out, pem, key_pem(key), authority.pem)
-    authority.remember(holder)
     print(f"{out}: {holder}, valid for {days} days")
 
 

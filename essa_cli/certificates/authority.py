@@ -3,7 +3,8 @@
 Rules:
 - Keys are ECDSA P-256 and readable by their owner alone.
 - A certificate says what the authority decided. Of a request only its public key is taken.
-- The authority remembers the names it gave out, in its directory under names/.
+- The authority remembers the names it gave out, in its directory under names/. Nobody else is
+  ever called as a host or an operator is.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from essa_cli.certificates.files import create, refuse_to_replace, write_new
 from essa_cli.errors import CliError
-from shared.identity import Identity, Role
+from shared.identity import NAME, Identity, Role
 from shared.rpc.tls import AUTHORITY, CERTIFICATE, KEY, read_certificate
 
 AUTHORITY_KEY: Final = "ca-key.pem"
@@ -87,12 +88,20 @@ class Authority:
         """Its own certificate, ca.pem."""
         return self._certificate.public_bytes(Encoding.PEM)
 
-    def remember(self, holder: Identity, by: str = "") -> bool:
-        """Note that the name is given out; False if it was before.
+    def remember(self, holder: Identity, by: str = "", sans: Iterable[str] = ()) -> bool:
+        """Note that the name is given out; False if it was before. Raises CliError.
 
-        by: to whom; the same one may have it again.
+        by: to whom; the same one may have it again. sans: what is noted with it, as far as
+        somebody could ask for it.
         """
-        path = self.directory / NAMES / f"{holder.role}.{holder.name}"
+        names = [_noted(holder.role, name) for name in (holder.name, *sans) if NAME.fullmatch(name)]
+        try:
+            new = {self._note(self.directory / NAMES / name, by) for name in names}
+        except OSError as error:
+            raise CliError(f"{self.directory / NAMES}: {error.strerror}") from None
+        return False not in new
+
+    def _note(self, path: Path, by: str) -> bool:
         return create(path, by.encode()) or (bool(by) and path.read_text() == by)
 
     def issue(
@@ -126,6 +135,12 @@ class Authority:
             .sign(self._key, hashes.SHA256())
         )
         return certificate.public_bytes(Encoding.PEM)
+
+
+def _noted(role: Role, name: str) -> str:
+    """Under what a name is noted: the names under which somebody is called know no roles and no
+    case, because no client asks for the one or looks at the other."""
+    return f"guest.{name}" if role is Role.GUEST else f"called.{name.lower()}"
 
 
 def general_name(san: str) -> x509.GeneralName:

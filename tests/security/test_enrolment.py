@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from essa_cli.certificates import enrol, enrolment
-from essa_cli.certificates.authority import AUTHORITY_HOST, make_authority, new_key
+from essa_cli.certificates.authority import AUTHORITY_HOST, NAMES, make_authority, new_key
 from essa_cli.certificates.files import write_new
 from essa_cli.certificates.tokens import Token, Tokens, claim, waiting
 from essa_cli.errors import CliError
@@ -111,6 +111,37 @@ def test_what_is_refused_spends_nothing(place: Place) -> None:
 def test_nobody_is_called_what_the_authority_is_called(place: Place, name: str) -> None:
     with pytest.raises(InvalidRequestError, match="of a host it must be a host's name"):
         place.tokens.trade(place.secret(Role.HOST), name, KEY)
+
+
+def test_nobody_is_called_as_somebody_else_is(place: Place, tmp_path: Path) -> None:
+    """A client looks at the name alone: neither at its case nor at the role."""
+    hosts = place.secret(Role.HOST)
+    place.tokens.fill(tmp_path / "operators", Role.OPERATOR, 1)
+    (operator,) = waiting(tmp_path / "operators")
+    operators = Token.parse(operator.read_bytes(), operator).secret
+    result = essa_here(
+        *("certs", "issue", str(place.authority.directory), "--role", "host", "--name", "big"),
+        *("--san", "db.example", "--out", str(tmp_path / "big")),
+    )
+    assert result.returncode == 0
+    for name in ("big", "BIG", "db.example", "DB.Example"):
+        for secret in (hosts, operators):
+            with pytest.raises(NameTakenError):
+                place.tokens.trade(secret, name, KEY)
+    assert place.tokens.trade(hosts, "h", KEY)
+    with pytest.raises(NameTakenError):
+        place.tokens.trade(operators, "H", KEY)
+    assert place.tokens.trade(operators, "me", KEY)
+    assert place.tokens.trade(place.secret(), "big", KEY), "nobody calls guests"
+
+
+def test_a_name_that_cannot_be_noted_is_given_to_nobody(place: Place, tmp_path: Path) -> None:
+    (place.authority.directory / NAMES).write_text("in the way")
+    issue = ("certs", "issue", str(place.authority.directory), "--role", "guest", "--name", "g")
+    result = essa_here(*issue, "--out", str(tmp_path / "g"))
+    assert (result.returncode, result.stderr.count("\n")) == (2, 1)
+    assert "names: " in result.stderr
+    assert not (tmp_path / "g").exists()
 
 
 def test_a_trade_that_was_broken_off_is_gone_on_with(place: Place) -> None:
