@@ -55,7 +55,7 @@ def enrol(
     patience = _Patience(wait_seconds)
     while not token_file.exists() and not claim(place, token_file):
         patience.wait(CliError(f"--token: nobody has put a token into {place}"), "token")
-    token = Token.parse(token_file.read_bytes(), token_file)
+    token = Token.read(token_file)
     request = pb.EnrolRequest(token=token.secret, name=name, request=_request(_key(out), name))
     while True:
         try:

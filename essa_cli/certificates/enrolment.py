@@ -103,7 +103,7 @@ async def serve(
     """
     tokens = Tokens(authority, days)
     for place in places.values():
-        tokens.clear_foreign(place)
+        tokens.clear(place)
     fill(tokens, places, count)
     server = grpc.aio.server(options=_OPTIONS)
     servicer = EnrolmentServicer(tokens)

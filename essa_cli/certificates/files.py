@@ -3,18 +3,21 @@
 Rules:
 - A file has its mode before it has its content. Until it is whole it is a hidden draft.
 - What is there is on the disk: it outlives a power failure.
+- What others may have put there is not trusted to be a file, or to have an end.
 """
 
 from __future__ import annotations
 
 import os
 import secrets
+import stat
 from pathlib import Path
 from typing import Final
 
 from essa_cli.errors import CliError
 
 DRAFT: Final = ".draft"
+FILE_BYTES_MAX: Final = 1 << 20
 
 
 def create(path: Path, data: bytes, mode: int = 0o600) -> bool:
@@ -55,6 +58,20 @@ def refuse_to_replace(*paths: Path) -> None:
     for path in paths:
         if os.path.lexists(path):
             raise CliError(f"{path} exists already; nothing is replaced")
+
+
+def read_foreign(path: Path) -> bytes:
+    """What a file holds that others may have put there, at most FILE_BYTES_MAX of it.
+
+    Raises OSError, also for what is none: a link, a pipe, a directory.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(0, "it is no file")
+        return os.read(descriptor, FILE_BYTES_MAX)
+    finally:
+        os.close(descriptor)
 
 
 def _sync(directory: Path) -> None:

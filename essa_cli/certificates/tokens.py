@@ -10,20 +10,22 @@ Rules:
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import json
+import os
 import secrets
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from essa_cli.certificates.authority import Authority
-from essa_cli.certificates.files import create, write_new
+from essa_cli.certificates.files import DRAFT, create, read_foreign
 from essa_cli.errors import CliError
 from shared.errors import InvalidRequestError, NameTakenError, TokenRefusedError
 from shared.identity import NAME, NAME_BOUND, Identity, Role
@@ -33,6 +35,9 @@ SUFFIX: Final = ".token"
 _TITLE: Final = "essa-token"
 _TOKENS: Final = "tokens"
 _SPENT: Final = "spent"
+_TAKEN: Final = ".taken"
+LEFT_SECONDS: Final = 60.0
+"""Nobody takes so long to move a token."""
 
 
 def _hash(data: bytes) -> str:
@@ -52,41 +57,94 @@ class Token:
         return f"{_TITLE} {word}\n".encode() + self.authority
 
     @classmethod
-    def parse(cls, raw: bytes, path: Path) -> Token:
-        """Raises CliError for a file that is none."""
+    def read(cls, path: Path) -> Token:
+        """Raises CliError for what is none, FileNotFoundError where nothing is."""
+        try:
+            raw = read_foreign(path)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise CliError(f"--token: {path} cannot be read: {error.strerror}") from None
         line, _, authority = raw.partition(b"\n")
         title, _, word = line.decode(errors="replace").partition(" ")
-        with suppress(binascii.Error, ValueError):
+        with suppress(ValueError):
             secret = base64.b64decode(word, altchars="-_", validate=True)
+            x509.load_pem_x509_certificate(authority)
             if title == _TITLE and len(secret) == TOKEN_BYTES:
                 return cls(secret, authority)
         raise CliError(f"--token: {path} holds no token")
 
 
 def waiting(directory: Path) -> list[Path]:
-    """The tokens that lie in a directory and nobody has taken, oldest name first."""
-    return sorted(directory.glob(f"*{SUFFIX}"))
+    """The tokens that lie in a directory and nobody has taken, in the order of their names.
+
+    None where there is no directory. Raises OSError for one that may not be read.
+    """
+    try:
+        names = os.listdir(directory)
+    except FileNotFoundError:
+        return []
+    return [directory / name for name in sorted(names) if name.endswith(SUFFIX)]
 
 
 def claim(place: Path, out: Path) -> bool:
     """Take a token and put it at `out`; False if there is none left. Raises CliError.
 
-    place: a token's file, or a directory of them, of which one is taken that nobody else takes.
+    place: a token's file, or a directory of them, of which one is taken that nobody else takes;
+    what is no token is passed over there. What cannot be put at `out` stays where it was.
     """
-    mine = out.with_name(f".{secrets.token_hex(8)}")
-    for path in waiting(place) if place.is_dir() else [place]:
-        taken = path.with_name(f".{path.name}.{mine.name[1:]}")
+    try:
+        if not place.is_dir():
+            return _take(place, out)
+        paths = waiting(place)
+    except OSError as error:
+        raise CliError(f"--token: {place} cannot be read: {error.strerror}") from None
+    return any(_take(path, out) for path in paths if _is_token(path))
+
+
+def _is_token(path: Path) -> bool:
+    try:
+        Token.read(path)
+    except (CliError, FileNotFoundError):
+        return False
+    return True
+
+
+def _take(path: Path, out: Path) -> bool:
+    """Move a token to `out`, where another process of the same may have put one meanwhile."""
+    taken = path.with_name(f".{secrets.token_hex(8)}{_TAKEN}")
+    try:
+        token = Token.read(path)
+        path.rename(taken)
         try:
-            path.rename(taken)
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            raise CliError(f"--token: {path} cannot be taken: {error.strerror}") from None
-        write_new(mine, taken.read_bytes(), 0o600)
-        mine.rename(out)
-        taken.unlink()
-        return True
-    return False
+            made = create(out, token.text())
+        except BaseException:
+            taken.rename(path)
+            raise
+        if made:
+            taken.unlink(missing_ok=True)
+        else:
+            taken.rename(path)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        text = f"--token: {path} cannot be moved to {out}: {error.strerror}"
+        raise CliError(text) from None
+    return True
+
+
+def _left(directory: Path) -> list[Path]:
+    """Hidden files that nobody works on any more. Raises OSError."""
+    if not directory.exists():
+        return []
+    found, ours, before = [], (_TAKEN, DRAFT), time.time() - LEFT_SECONDS
+    for entry in os.scandir(directory):
+        with suppress(FileNotFoundError):
+            # Who takes a token renames it, which changes this time and not the other.
+            changed = entry.stat(follow_symlinks=False).st_ctime
+            if entry.name.startswith(".") and entry.name.endswith(ours) and changed < before:
+                found.append(directory / entry.name)
+    return found
 
 
 class Tokens:
@@ -109,15 +167,29 @@ class Tokens:
                     Token(secret, self._authority.pem).text(),
                 )
         except OSError as error:
-            raise CliError(f"{directory} cannot be written to: {error.strerror}") from None
+            raise CliError(f"{directory} cannot be filled: {error.strerror}") from None
 
-    def clear_foreign(self, directory: Path) -> None:
-        """Take away what another authority, or an earlier one, has left in the directory."""
-        for path in waiting(directory):
-            with suppress(CliError, FileNotFoundError):
-                if (self._tokens / _hash(Token.parse(path.read_bytes(), path).secret)).exists():
-                    continue
-            path.unlink(missing_ok=True)
+    def clear(self, directory: Path) -> None:
+        """Take away what is of no use to anybody: tokens of another authority, or of an earlier
+        one, spent ones, what is no token, and what a process that was killed has left. Raises
+        CliError."""
+        try:
+            useless = [path for path in waiting(directory) if not self._is_of_use(path)]
+            useless += _left(directory)
+        except OSError as error:
+            raise CliError(f"{directory} cannot be read: {error.strerror}") from None
+        for path in useless:
+            with suppress(OSError):  # a directory, say: nobody takes it for a token
+                path.unlink()
+
+    def _is_of_use(self, path: Path) -> bool:
+        try:
+            token = Token.read(path)
+        except (CliError, FileNotFoundError):
+            return False
+        number = _hash(token.secret)
+        known, spent = ((place / number).exists() for place in (self._tokens, self._spent))
+        return known and not spent and token.authority == self._authority.pem
 
     def trade(self, secret: bytes, name: str, key: ec.EllipticCurvePublicKey) -> bytes:
         """A certificate in PEM for the token, the same one again for the same name and key.

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from essa_cli.certificates import enrol, enrolment
+from essa_cli.certificates import enrol, enrolment, tokens
 from essa_cli.certificates.authority import AUTHORITY_HOST, NAMES, make_authority, new_key
 from essa_cli.certificates.files import write_new
 from essa_cli.certificates.tokens import Token, Tokens, claim, waiting
@@ -45,7 +45,7 @@ class Place:
     def secret(self, role: Role = Role.GUEST) -> bytes:
         """Of a token that nobody has taken; it stays where it is."""
         path = waiting(self.places[role])[0]
-        return Token.parse(path.read_bytes(), path).secret
+        return Token.read(path).secret
 
     @asynccontextmanager
     async def served(self) -> AsyncIterator[Address]:
@@ -88,11 +88,11 @@ def test_a_token_says_the_role_and_its_holder_the_name(place: Place) -> None:
 def test_a_token_is_spent_once_and_by_a_new_process_too(place: Place) -> None:
     secret = place.secret()
     pem = place.tokens.trade(secret, "web-1", KEY)
-    for tokens in (place.tokens, Tokens(place.authority, 1)):
-        assert tokens.trade(secret, "web-1", KEY) == pem
+    for every in (place.tokens, Tokens(place.authority, 1)):
+        assert every.trade(secret, "web-1", KEY) == pem
         for name, key in (("web-2", KEY), ("web-1", new_key().public_key())):
             with pytest.raises(TokenRefusedError, match="spent already"):
-                tokens.trade(secret, name, key)
+                every.trade(secret, name, key)
 
 
 def test_what_is_refused_spends_nothing(place: Place) -> None:
@@ -118,7 +118,7 @@ def test_nobody_is_called_as_somebody_else_is(place: Place, tmp_path: Path) -> N
     hosts = place.secret(Role.HOST)
     place.tokens.fill(tmp_path / "operators", Role.OPERATOR, 1)
     (operator,) = waiting(tmp_path / "operators")
-    operators = Token.parse(operator.read_bytes(), operator).secret
+    operators = Token.read(operator).secret
     result = essa_here(
         *("certs", "issue", str(place.authority.directory), "--role", "host", "--name", "big"),
         *("--san", "db.example", "--out", str(tmp_path / "big")),
@@ -193,19 +193,88 @@ def test_of_many_that_want_a_token_so_many_get_one_as_there_are(
         got = list(threads.map(lambda out: claim(guests, out), outs))
     assert sum(got) == 3
     assert not list(guests.iterdir())
-    secrets = {Token.parse(out.read_bytes(), out).secret for out in outs if out.exists()}
+    secrets = {Token.read(out).secret for out in outs if out.exists()}
     assert len(secrets) == 3
     place.tokens.fill(guests, Role.GUEST, 3)
     assert len(waiting(guests)) == 3
 
 
-def test_tokens_of_another_authority_are_taken_away(place: Place, tmp_path: Path) -> None:
+def test_what_is_of_no_use_is_taken_away(place: Place, tmp_path: Path) -> None:
     other = Place(tmp_path / "other")
     guests = other.places[Role.GUEST]
-    place.tokens.fill(guests, Role.GUEST, 4)
+    place.tokens.fill(guests, Role.GUEST, 5)
+    (good, spent) = [path for path in waiting(guests) if place.authority.pem in path.read_bytes()]
+    place.tokens.trade(Token.read(spent).secret, "web-1", KEY)
+    earlier = Token(Token.read(good).secret, other.authority.pem)
+    (guests / "earlier.token").write_bytes(earlier.text())
     (guests / "nonsense.token").write_text("nonsense")
-    place.tokens.clear_foreign(guests)
-    assert len(waiting(guests)) == 1
+    (guests / "link.token").symlink_to(good)
+    (guests / "directory.token").mkdir()
+    os.mkfifo(guests / "pipe.token")
+    place.tokens.clear(guests)
+    assert [path.name for path in waiting(guests)] == sorted([good.name, "directory.token"])
+
+
+@pytest.mark.parametrize("name", [".1.taken", ".1.draft"])
+def test_what_a_killed_process_has_left_is_taken_away(
+    place: Place, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    left = place.places[Role.GUEST] / name
+    left.write_text("secret")
+    place.tokens.clear(left.parent)
+    assert left.exists(), "somebody may be at it"
+    monkeypatch.setattr(tokens, "LEFT_SECONDS", -1.0)
+    place.tokens.clear(left.parent)
+    assert not left.exists()
+    assert len(waiting(left.parent)) == 3
+
+
+def test_what_is_no_token_is_passed_over(place: Place, tmp_path: Path) -> None:
+    guests = place.places[Role.GUEST]
+    one, cut, good = waiting(guests)
+    cut.write_bytes(cut.read_bytes()[:-100])
+    one.unlink()
+    one.symlink_to(good)
+    (guests / "0.token").mkdir()
+    os.mkfifo(guests / "1.token")
+    assert claim(guests, tmp_path / "token")
+    assert not good.exists()
+    assert not claim(guests, tmp_path / "another")
+    for path, text in ((cut, "holds no token"), (guests / "1.token", "cannot be read: it is no")):
+        with pytest.raises(CliError, match=text):
+            claim(path, tmp_path / "another")
+        assert path.exists()
+
+
+def test_a_token_that_cannot_be_put_anywhere_stays(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guests = place.places[Role.GUEST]
+    before = sorted(guests.iterdir())
+    monkeypatch.setattr(os, "fsync", _full)
+    with pytest.raises(CliError, match="token: No space left"):
+        claim(guests, tmp_path / "out" / "token")
+    monkeypatch.undo()
+    (tmp_path / "token").write_text("of another process that is to have the same certificate")
+    assert claim(guests, tmp_path / "token")
+    assert sorted(guests.iterdir()) == before
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_directory_that_may_not_be_read_is_not_taken_for_an_empty_one(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> list[str]:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    guests = place.places[Role.GUEST]
+    monkeypatch.setattr(os, "listdir", refuse)
+    with pytest.raises(CliError, match="cannot be read: Permission denied"):
+        claim(guests, guests / "out")
+    with pytest.raises(CliError, match="cannot be filled: Permission denied"):
+        place.tokens.fill(guests, Role.GUEST, 3)
+    with pytest.raises(CliError, match="cannot be read: Permission denied"):
+        place.tokens.clear(guests)
 
 
 # Over the wire.
