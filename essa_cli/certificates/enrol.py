@@ -24,6 +24,7 @@ from essa_cli.certificates.authority import AUTHORITY_HOST, key_pem, new_key
 from essa_cli.certificates.files import refuse_to_replace, write_new
 from essa_cli.certificates.tokens import Token, claim
 from essa_cli.errors import CliError
+from shared.errors import DrainingError
 from shared.essa.v1 import enrolment_pb2 as pb
 from shared.essa.v1 import enrolment_pb2_grpc
 from shared.rpc.channel import Address, HostUnreachableError, call, connect
@@ -61,7 +62,7 @@ def enrol(
         try:
             pem = asyncio.run(_ask(address, token, request))
             break
-        except HostUnreachableError as error:
+        except (HostUnreachableError, DrainingError) as error:
             patience.wait(error, "authority")
     if not (out / AUTHORITY).exists():
         write_new(out / AUTHORITY, token.authority)

@@ -22,7 +22,8 @@ from grpc_reflection.v1alpha import reflection
 
 from essa_cli.certificates.authority import Authority, key_pem, new_key
 from essa_cli.certificates.tokens import TOKEN_BYTES, Tokens
-from shared.errors import InvalidRequestError
+from essa_cli.errors import CliError
+from shared.errors import DrainingError, InvalidRequestError
 from shared.essa.v1 import enrolment_pb2 as pb
 from shared.essa.v1 import enrolment_pb2_grpc
 from shared.identity import Identity, Role
@@ -65,16 +66,17 @@ def key_of(request: bytes) -> ec.EllipticCurvePublicKey:
 
 
 class EnrolmentServicer(enrolment_pb2_grpc.EnrolmentServiceServicer):
-    """Trades tokens. bug: set once an exception of our own has come up; the service ends then."""
+    """Trades tokens. failure: set once the directory cannot be used, or an exception of our own
+    has come up; the service ends then."""
 
     def __init__(self, tokens: Tokens) -> None:
         self._tokens = tokens
-        self.bug: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def bug_found(self, error: Exception) -> None:
         """See `reports_status`."""
-        if not self.bug.done():
-            self.bug.set_exception(error)
+        if not self.failure.done():
+            self.failure.set_exception(error)
 
     @reports_status
     async def Enrol(self, request: pb.EnrolRequest, context: Any) -> pb.EnrolResponse:
@@ -83,7 +85,11 @@ class EnrolmentServicer(enrolment_pb2_grpc.EnrolmentServiceServicer):
             text = f"token has {len(request.token)} bytes; it must have {TOKEN_BYTES}"
             raise InvalidRequestError(text, field="token", value=len(request.token))
         key = key_of(request.request)
-        pem = self._tokens.trade(request.token, request.name, key)
+        try:
+            pem = self._tokens.trade(request.token, request.name, key)
+        except CliError as error:
+            self.bug_found(error)
+            raise DrainingError("the authority stops: it cannot use its directory") from None
         logger().info("enrolled", holder=request.name, peer=context.peer())
         return pb.EnrolResponse(certificate=pem)
 
@@ -99,12 +105,9 @@ async def serve(
     """Serve until cancelled, `count` tokens for each role lying in its directory.
 
     serving: told the true address. Raises InvalidRequestError for a socket, CliError for a
-    directory that cannot be had.
+    directory that cannot be used, also when that is found out later.
     """
     tokens = Tokens(authority, days)
-    for place in places.values():
-        tokens.clear(place)
-    fill(tokens, places, count)
     server = grpc.aio.server(options=_OPTIONS)
     servicer = EnrolmentServicer(tokens)
     _STUBS.add_EnrolmentServiceServicer_to_server(servicer, TolerantRegistrar(server))
@@ -113,15 +116,18 @@ async def serve(
     names = (_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
     reflection.enable_server_reflection(names, server)
     bound = bind(server, listen, "--listen", _credentials(authority))
+    for place in places.values():  # not before it is sure that we are the ones who serve
+        tokens.clear(place)
+    fill(tokens, places, count)
     for service in ("", _SERVICE):
         await checker.set(service, health_pb2.HealthCheckResponse.SERVING)
     await server.start()
     serving(bound)
     try:
-        while not servicer.bug.done():
-            await asyncio.wait([servicer.bug], timeout=FILL_SECONDS)
+        while not servicer.failure.done():
+            await asyncio.wait([servicer.failure], timeout=FILL_SECONDS)
             fill(tokens, places, count)
-        servicer.bug.result()
+        servicer.failure.result()
     finally:
         await server.stop(1.0)
 

@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from essa_cli.certificates.authority import Authority
-from essa_cli.certificates.files import DRAFT, create, read_foreign
+from essa_cli.certificates.files import DRAFT, alone, create, read_foreign
 from essa_cli.errors import CliError
 from shared.errors import InvalidRequestError, NameTakenError, TokenRefusedError
 from shared.identity import NAME, NAME_BOUND, Identity, Role
@@ -35,6 +35,7 @@ SUFFIX: Final = ".token"
 _TITLE: Final = "essa-token"
 _TOKENS: Final = "tokens"
 _SPENT: Final = "spent"
+_LOCK: Final = "lock"
 _TAKEN: Final = ".taken"
 LEFT_SECONDS: Final = 60.0
 """Nobody takes so long to move a token."""
@@ -194,26 +195,33 @@ class Tokens:
     def trade(self, secret: bytes, name: str, key: ec.EllipticCurvePublicKey) -> bytes:
         """A certificate in PEM for the token, the same one again for the same name and key.
 
-        Raises TokenRefusedError, NameTakenError or InvalidRequestError, and spends nothing then.
+        Raises TokenRefusedError, NameTakenError or InvalidRequestError, and spends nothing then;
+        CliError for a directory that cannot be used.
         """
         if NAME.fullmatch(name) is None:
             text = f"name is {name!r}; it must be {NAME_BOUND}"
             raise InvalidRequestError(text, field="name", value=name)
-        number = _hash(secret)
-        role = self._role(number)
         spki = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         wanted = {"name": name, "key": _hash(spki)}
+        directory = self._authority.directory
+        try:
+            with alone(directory / _LOCK):
+                return self._trade(_hash(secret), wanted, key)
+        except OSError as error:
+            raise CliError(f"{directory} cannot be used: {error.strerror}") from None
+
+    def _trade(self, number: str, wanted: dict[str, str], key: ec.EllipticCurvePublicKey) -> bytes:
+        role = self._role(number)
         if (known := self._spent_on(number)) is not None:
             return _same(known, wanted)
-        holder = Identity(role, name)
+        holder = Identity(role, wanted["name"])
         pem = self._issue(holder, key)
         if not self._authority.remember(holder, number):
-            raise NameTakenError(f"the name of {holder} was given out before", name=name)
+            text = f"the name of {holder} was given out before"
+            raise NameTakenError(text, name=holder.name)
         record = json.dumps(wanted | {"certificate": pem.decode()}).encode()
-        if not create(self._spent / number, record):
-            known = self._spent_on(number)
-            assert known is not None
-            return _same(known, wanted)
+        made = create(self._spent / number, record)
+        assert made, "we are alone"
         return pem
 
     def _role(self, number: str) -> Role:
@@ -221,13 +229,17 @@ class Tokens:
             return Role((self._tokens / number).read_text())
         except FileNotFoundError:
             raise TokenRefusedError("the token is none of this authority's") from None
+        except ValueError:
+            raise TokenRefusedError("the record of the token is damaged") from None
 
     def _spent_on(self, number: str) -> dict[str, str] | None:
         try:
-            found: dict[str, str] = json.loads((self._spent / number).read_text())
+            found = json.loads((self._spent / number).read_text())
+            return {field: str(found[field]) for field in ("name", "key", "certificate")}
         except FileNotFoundError:
             return None
-        return found
+        except (ValueError, KeyError, TypeError):
+            raise TokenRefusedError("the record of the token is damaged") from None
 
     def _issue(self, holder: Identity, key: ec.EllipticCurvePublicKey) -> bytes:
         """Hosts and operators are called by their name, and from their own machine."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import hashlib
 import os
 import stat
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -19,7 +21,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from essa_cli.certificates import enrol, enrolment, tokens
-from essa_cli.certificates.authority import AUTHORITY_HOST, NAMES, make_authority, new_key
+from essa_cli.certificates.authority import (
+    AUTHORITY_HOST,
+    NAMES,
+    Authority,
+    make_authority,
+    new_key,
+)
 from essa_cli.certificates.files import write_new
 from essa_cli.certificates.tokens import Token, Tokens, claim, waiting
 from essa_cli.errors import CliError
@@ -49,16 +57,18 @@ class Place:
 
     @asynccontextmanager
     async def served(self) -> AsyncIterator[Address]:
-        """The service, on a port that it chooses."""
+        """The service, on a port that it chooses. Raises what it ends with."""
         bound: asyncio.Future[Address] = asyncio.get_running_loop().create_future()
         listen = Address(host="127.0.0.1")
         run = enrolment.serve(self.authority, listen, self.places, 3, 1, bound.set_result)
-        task = asyncio.ensure_future(run)
+        task = self.task = asyncio.ensure_future(run)
         try:
             yield await asyncio.wait_for(bound, 10)
         finally:
             task.cancel()
             await asyncio.wait([task])
+            if not task.cancelled():
+                task.result()
 
 
 @pytest.fixture
@@ -150,6 +160,40 @@ def test_a_trade_that_was_broken_off_is_gone_on_with(place: Place) -> None:
     (spent,) = (place.authority.directory / "spent").iterdir()
     spent.unlink()  # as if the authority had stopped after it gave the name out
     assert place.tokens.trade(secret, "web-1", KEY)
+
+
+def test_a_token_is_traded_once_by_several_authorities_on_one_directory(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Method: while one trades, another begins, and is given time."""
+    secret, other = place.secret(), Tokens(place.authority, 1)
+    issue, begun = Authority.issue, list[Future[bytes]]()
+
+    def issue_later(*args: Any, **options: Any) -> bytes:
+        if not begun:
+            begun.append(threads.submit(other.trade, secret, "web-2", KEY))
+            wait(begun, 0.2)
+        return issue(*args, **options)
+
+    monkeypatch.setattr(Authority, "issue", issue_later)
+    with ThreadPoolExecutor(1) as threads:
+        assert place.tokens.trade(secret, "web-1", KEY)
+        with pytest.raises(TokenRefusedError, match="spent already"):
+            begun[0].result()
+    given = [path.name for path in (place.authority.directory / NAMES).iterdir()]
+    assert given == ["guest.web-1"], "who was too late has taken no name"
+
+
+@pytest.mark.parametrize("folder", ["tokens", "spent"])
+@pytest.mark.parametrize("record", [b"", b"\xff", b"[]", b'{"name": "web-1"}'])
+def test_a_token_whose_record_is_damaged_is_refused(
+    place: Place, folder: str, record: bytes
+) -> None:
+    secret = place.secret()
+    place.tokens.trade(secret, "web-1", KEY)
+    (place.authority.directory / folder / hashlib.sha256(secret).hexdigest()).write_bytes(record)
+    with pytest.raises(TokenRefusedError, match="the record of the token is damaged"):
+        place.tokens.trade(secret, "web-1", KEY)
 
 
 # Files.
@@ -347,6 +391,36 @@ def test_bytes_that_are_no_message_are_bad_input(place: Place) -> None:
     async def run() -> None:
         async with place.served() as address:
             assert await ask(place, address, b"\xff") is grpc.StatusCode.INVALID_ARGUMENT
+
+    asyncio.run(run())
+
+
+def test_an_authority_that_cannot_use_its_directory_stops_and_says_so(place: Place) -> None:
+    async def run() -> None:
+        with pytest.raises(CliError, match="authority cannot be used: "):  # noqa: PT012
+            async with place.served() as address:
+                (place.authority.directory / "spent").write_text("in the way")
+                request = pb.EnrolRequest(
+                    token=place.secret(), name="web-1", request=request_of(new_key())
+                )
+                raw = request.SerializeToString()
+                assert await ask(place, address, raw) is grpc.StatusCode.UNAVAILABLE
+                await asyncio.wait([place.task], timeout=10)
+
+    asyncio.run(run())
+
+
+def test_an_authority_that_cannot_listen_touches_no_tokens(place: Place, tmp_path: Path) -> None:
+    other = Place(tmp_path / "other")
+
+    async def run() -> None:
+        async with other.served() as address:
+            serving = enrolment.serve(
+                place.authority, address, other.places, 9, 1, lambda bound: None
+            )
+            with pytest.raises(InvalidRequestError, match="in use by another process"):
+                await serving
+            assert len(waiting(other.places[Role.GUEST])) == 3
 
     asyncio.run(run())
 
