@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import platform
 import signal
 from pathlib import Path
@@ -81,6 +82,8 @@ def serve(
     }
     if not places:
         raise CliError("--guests, --hosts and --operators are missing; it must be one at least")
+    if len(set(map(os.path.realpath, places.values()))) < len(places):
+        raise CliError("--guests, --hosts and --operators must be directories of their own")
     if not 1 <= count <= COUNT_MAX:
         raise CliError(f"--count is {count}; it must be 1 to {COUNT_MAX}")
     check_days(days)

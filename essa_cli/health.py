@@ -12,6 +12,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from essa_cli.errors import CliError
 from essa_cli.security import Insecure, TlsDirectory, client_tls
+from shared.errors import InvalidRequestError
 from shared.identity import Role
 from shared.rpc.channel import Address, connect, parse_address
 
@@ -70,6 +71,9 @@ def _credentials(
     With --ca the directory of ESSA_TLS is not looked at: it may not be there yet.
     """
     if ca is not None:
+        if insecure:
+            text = f"--insecure is given and so is --ca {ca}; it must be one of them"
+            raise InvalidRequestError(text, field="--insecure", value=str(ca))
         from cryptography.hazmat.primitives.serialization import Encoding
 
         from shared.rpc.tls import read_certificate

@@ -7,6 +7,7 @@ import errno
 import hashlib
 import os
 import stat
+import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import asynccontextmanager
@@ -15,6 +16,7 @@ from typing import Any
 
 import grpc
 import pytest
+import structlog.testing
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -39,6 +41,7 @@ from shared.rpc.tls import identity_of, load_tls
 from tests.process.host_process import essa_here
 
 KEY = new_key().public_key()
+NOBODY = Address(host="127.0.0.1", port=1)
 
 
 class Place:
@@ -465,7 +468,7 @@ def test_enrolment_from_the_command_line(place: Place, tmp_path: Path) -> None:
 def test_enrolment_that_is_broken_off_is_gone_on_with(place: Place, tmp_path: Path) -> None:
     out, guests = tmp_path / "out", place.places[Role.GUEST]
     with pytest.raises(HostUnreachableError):
-        enrol.enrol(Address(host="127.0.0.1", port=1), guests, "web-1", out, 0)
+        enrol.enrol(NOBODY, guests, "web-1", out, 0)
     key, token = (out / "key.pem").read_bytes(), (out / "token").read_bytes()
     assert token
 
@@ -484,6 +487,10 @@ def test_enrolment_that_is_broken_off_is_gone_on_with(place: Place, tmp_path: Pa
         (["serve", "nowhere", "--guests", "tokens"], "ca.pem cannot be read"),
         (["serve", "nowhere"], "--guests, --hosts and --operators are missing"),
         (["serve", "nowhere", "--guests", "t", "--count", "0"], "--count is 0; it must be 1 to"),
+        (
+            ["serve", "nowhere", "--guests", "t", "--hosts", "./t"],
+            "--guests, --hosts and --operators must be directories of their own",
+        ),
         (["serve", "nowhere", "--guests", "t", "--listen", "x"], "--listen is 'x'"),
         (["enrol", "--authority", "x", "--token", "t", "--out", "o"], "--authority is 'x'"),
         (
@@ -510,4 +517,69 @@ def test_a_directory_without_tokens_is_waited_for(place: Place, tmp_path: Path) 
     empty = tmp_path / "empty"
     empty.mkdir()
     with pytest.raises(CliError, match="nobody has put a token into"):
-        enrol.enrol(Address(host="127.0.0.1", port=1), empty, "web-1", tmp_path / "out", 0.0)
+        enrol.enrol(NOBODY, empty, "web-1", tmp_path / "out", 0.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "text"),
+    [
+        ("key.pem", "", "key.pem is no key of ours"),
+        ("key.pem", "DIRECTORY", "key.pem cannot be read: "),
+        ("token", "essa-token AAAA", "token holds no token"),
+        ("token", "DIRECTORY", "token cannot be read: "),
+        ("ca.pem", "another's", "ca.pem exists already; nothing is replaced"),
+    ],
+)
+def test_what_lies_in_the_way_is_one_line(
+    place: Place, tmp_path: Path, name: str, content: str, text: str
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    if content == "DIRECTORY":
+        (out / name).mkdir()
+    else:
+        (out / name).write_text(content)
+    with pytest.raises(CliError, match=text):
+        enrol.enrol(NOBODY, place.places[Role.GUEST], "web-1", out, 0.0)
+
+
+def test_a_token_that_is_refused_is_named(place: Place, tmp_path: Path) -> None:
+    out, guests = tmp_path / "out", place.places[Role.GUEST]
+    assert claim(guests, out / "token")
+    place.tokens.trade(Token.read(out / "token").secret, "web-1", KEY)
+
+    async def run() -> None:
+        async with place.served() as address:
+            with pytest.raises(CliError, match="token: the token was spent already"):
+                await asyncio.to_thread(enrol.enrol, address, guests, "web-2", out, 5.0)
+
+    asyncio.run(run())
+    assert not (out / "cert.pem").exists()
+
+
+def test_each_thing_that_is_waited_for_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    patience, failure = enrol.Patience(60.0), CliError("why")
+    with structlog.testing.capture_logs() as logs:
+        for what in ("token", "token", "authority", "authority"):
+            patience.wait(failure, what)
+    assert [line["event"] for line in logs] == ["token_awaited", "authority_awaited"]
+    with pytest.raises(CliError, match="why"):
+        enrol.Patience(0.0).wait(failure, "token")
+
+
+def test_health_of_an_authority(place: Place) -> None:
+    ca = str(place.authority.directory / "ca.pem")
+
+    async def run() -> None:
+        async with place.served() as address:
+            health = ("health", str(address).replace("127.0.0.1", "localhost"), "--ca")
+            well = await asyncio.to_thread(essa_here, *health, ca)
+            assert (well.returncode, well.stdout.split()[-1]) == (0, "SERVING")
+            both = await asyncio.to_thread(essa_here, *health, ca, "--insecure")
+            assert "--insecure is given and so is --ca" in both.stderr
+            none = await asyncio.to_thread(essa_here, *health, "nowhere")
+            for bad in (both, none):
+                assert (bad.returncode, bad.stderr.count("\n")) == (2, 1)
+
+    asyncio.run(run())
