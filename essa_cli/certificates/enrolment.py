@@ -38,8 +38,8 @@ _HEALTH: Final[Any] = health  # its types do not know of its aio half
 _SERVICE: Final = pb.DESCRIPTOR.services_by_name["EnrolmentService"].full_name
 
 REQUEST_BYTES_MAX: Final = 4096
-_MESSAGE_BYTES_MAX: Final = 64 << 10
-_BOUND: Final = {"grpc.max_receive_message_length": _MESSAGE_BYTES_MAX}
+ENROL_BYTES_MAX: Final = 64 << 10
+_BOUND: Final = {"grpc.max_receive_message_length": ENROL_BYTES_MAX}
 _OPTIONS: Final = tuple((dict(SERVER_OPTIONS) | _BOUND).items())
 _SELF_DAYS: Final = 3650
 FILL_SECONDS: Final = 0.5

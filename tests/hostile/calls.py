@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import grpc
 
+from essa_cli.certificates.authority import AUTHORITY_HOST
 from shared.rpc.channel import Address
 from shared.rpc.status import error_of
 
@@ -24,8 +25,15 @@ class Answer:
     text: str = field(default="", compare=False)
 
 
-def connect_unbounded(address: Address) -> grpc.aio.Channel:
-    """A channel that sends messages of any length. The caller closes it."""
+def connect_unbounded(address: Address, authority: bytes | None = None) -> grpc.aio.Channel:
+    """A channel that sends messages of any length. The caller closes it.
+
+    authority: of an authority that is called, its certificate.
+    """
+    if authority is not None:
+        options = (*UNBOUNDED, ("grpc.ssl_target_name_override", AUTHORITY_HOST))
+        credentials = grpc.ssl_channel_credentials(authority)
+        return grpc.aio.secure_channel(address.target, credentials, options=options)
     return grpc.aio.insecure_channel(address.target, options=UNBOUNDED)
 
 

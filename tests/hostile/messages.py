@@ -9,6 +9,7 @@ Rules:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from math import inf, nan
 from random import Random
@@ -94,17 +95,20 @@ def may_be_injected(raw: bytes) -> bool:
 
 
 class Generator:
-    """Draws messages. session, name: of a guest of its own. taken: the name of another one.
+    """Draws messages. session, name: of a guest of its own. taken: the name of another one. right:
+    requests that may be made, besides those of a guest.
 
     The session goes where one belongs, three times out of four, but not into CloseGuest: all that
     follows would be refused for want of a session.
     """
 
-    def __init__(self, seed: int, session: Any, name: str, taken: str) -> None:
+    def __init__(
+        self, seed: int, session: Any, name: str, taken: str, right: Sequence[Any] = ()
+    ) -> None:
         self._random = Random(seed)
         self._session = session
         self._name, self._taken = name, taken
-        self._right = _right(name)
+        self._right = _right(name) | {request.DESCRIPTOR.name: request for request in right}
 
     def message(self, kind: Descriptor) -> bytes:
         """One message of this kind, or what is none."""

@@ -1,4 +1,4 @@
-"""What every method of the wire answers to whom it does not serve: its rows in three tables.
+"""What every method of the wire answers to whom it does not serve: its rows in its tables.
 
 Rules:
 - A method without a row, and a row without a method, fails `test_every_method_has_its_rows`.
@@ -7,14 +7,19 @@ Rules:
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
+from shared.essa.v1 import enrolment_pb2
 from shared.essa.v1 import essa_pb2 as pb
 from tests.hostile.calls import Answer
 
-METHODS: Final = [
-    method for service in pb.DESCRIPTOR.services_by_name.values() for method in service.methods
-]
+
+def _methods(proto: Any) -> list[Any]:
+    return [method for service in proto.services_by_name.values() for method in service.methods]
+
+
+METHODS: Final = _methods(pb.DESCRIPTOR)
+ENROLMENT_METHODS: Final = _methods(enrolment_pb2.DESCRIPTOR)
 
 LASTS: Final = Answer("DEADLINE_EXCEEDED")
 """A call that has no end of itself was let in, and we have ended it."""
@@ -27,6 +32,8 @@ _ANSWERS: Final = {
     "stale": Answer("FAILED_PRECONDITION", "STALE_INCARNATION"),
     "name": Answer("PERMISSION_DENIED", "IDENTITY_MISMATCH"),
     "role": Answer("PERMISSION_DENIED", "ROLE_NOT_ALLOWED"),
+    "refused": Answer("UNAUTHENTICATED", "TOKEN_REFUSED"),
+    "taken": Answer("ALREADY_EXISTS", "NAME_TAKEN"),
     "absent": Answer("UNIMPLEMENTED"),
     "large": Answer("RESOURCE_EXHAUSTED"),
 }
@@ -86,6 +93,25 @@ ControlService.ListFaults     role absent    invalid   large
 ControlService.StopFault      role absent    invalid   large
 """)
 
+# Of an authority: a request that would be granted but for its token, its certification request,
+# or its name; unsigned: the signature is not of its key.
+ENROLMENT: Final = _table("""
+method                 empty   short   long    forged  spent
+EnrolmentService.Enrol invalid invalid invalid refused refused
+""")
+ENROLMENT_REQUESTS: Final = _table("""
+method                 none    nonsense unsigned curve   version long
+EnrolmentService.Enrol invalid invalid  invalid  invalid invalid invalid
+""")
+ENROLMENT_NAMES: Final = _table("""
+method                 empty   space   path    newline foreign long    taken
+EnrolmentService.Enrol invalid invalid invalid invalid invalid invalid taken
+""")
+ENROLMENT_MESSAGES: Final = _table("""
+method                 malformed oversize
+EnrolmentService.Enrol invalid   large
+""")
+
 _SESSION: Final = ("UNAUTHENTICATED", "FAILED_PRECONDITION")
 _COMMAND: Final = (*_SESSION, "ABORTED", "DEADLINE_EXCEEDED")
 _CLEAR: Final = {
@@ -111,3 +137,9 @@ CLEAR: Final = {
 }
 """What the calls of a campaign may be told: it has only wrong tokens for CloseGuest, and only wrong
 faults for InjectFault; of a method that may last, DEADLINE_EXCEEDED says that we have ended it."""
+ENROLMENT_CLEAR: Final = {
+    "essa.v1.EnrolmentService.Enrol": {
+        *("OK", "INVALID_ARGUMENT", "UNAUTHENTICATED", "RESOURCE_EXHAUSTED")
+    }
+}
+"""OK: drawn from a request that was granted, some messages are the same once more."""

@@ -50,7 +50,7 @@ class EnrolmentServiceServicer(object):
         """Issues a certificate and spends the token. At most once: the same token, name and key get the
         same certificate again, so that a call whose answer was lost may be repeated; with anything
         else a spent token is TOKEN_REFUSED. A call that is refused spends nothing.
-        Reasons: TOKEN_REFUSED, NAME_TAKEN, INVALID_REQUEST.
+        Reasons: TOKEN_REFUSED, NAME_TAKEN, INVALID_REQUEST; DRAINING if the authority has to stop.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
