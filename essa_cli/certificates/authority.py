@@ -30,7 +30,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from essa_cli.certificates.files import create, refuse_to_replace, write_new
 from essa_cli.errors import CliError
 from shared.identity import NAME, Identity, Role
-from shared.rpc.tls import AUTHORITY, CERTIFICATE, KEY, read_certificate
+from shared.rpc.tls import AUTHORITY, CERTIFICATE, KEY, check_age, read_certificate
 
 AUTHORITY_KEY: Final = "ca-key.pem"
 NAMES: Final = "names"
@@ -66,7 +66,7 @@ class Authority:
     """An authority whose directory is there."""
 
     def __init__(self, directory: Path) -> None:
-        """Raises CliError or InvalidRequestError for a directory that is none."""
+        """Raises CliError or InvalidRequestError for a directory that is none, or is too old."""
         self.directory = directory
         self._certificate = read_certificate(directory / AUTHORITY, "DIRECTORY")
         try:
@@ -81,6 +81,7 @@ class Authority:
             raise CliError(f"DIRECTORY: {AUTHORITY_KEY} does not belong to {AUTHORITY}")
         if not isinstance(key, ec.EllipticCurvePrivateKey):
             raise CliError(f"DIRECTORY: {AUTHORITY_KEY} is no elliptic curve's key")
+        check_age(self._certificate, directory / AUTHORITY, "DIRECTORY")
         self._key = key
 
     @property

@@ -30,6 +30,7 @@ from shared.identity import Identity, Role
 from shared.rpc.channel import SERVER_OPTIONS, Address
 from shared.rpc.sockets import bind
 from shared.rpc.status import reports_status
+from shared.rpc.tls import identity_of
 from shared.rpc.tolerant import TolerantRegistrar
 from shared.telemetry import logger
 
@@ -90,7 +91,8 @@ class EnrolmentServicer(enrolment_pb2_grpc.EnrolmentServiceServicer):
         except CliError as error:
             self.bug_found(error)
             raise DrainingError("the authority stops: it cannot use its directory") from None
-        logger().info("enrolled", holder=request.name, peer=context.peer())
+        holder = identity_of(x509.load_pem_x509_certificate(pem))
+        logger().info("enrolled", holder=str(holder), peer=context.peer())
         return pb.EnrolResponse(certificate=pem)
 
 

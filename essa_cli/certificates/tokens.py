@@ -16,7 +16,7 @@ import os
 import secrets
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -49,7 +49,7 @@ def _hash(data: bytes) -> str:
 class Token:
     """What a token's file says. authority: the certificate to believe, PEM."""
 
-    secret: bytes
+    secret: bytes = field(repr=False)
     authority: bytes
 
     def text(self) -> bytes:

@@ -84,8 +84,8 @@ def load_tls(directory: Path, option: str, roles: Collection[Role]) -> Tls:
     authority = read_certificate(directory / AUTHORITY, option)
     key = _read(directory / KEY, option)
     _check_key(certificate, key, directory / KEY, option)
-    _check_age(certificate, path, option)
-    _check_age(authority, directory / AUTHORITY, option)
+    check_age(certificate, path, option)
+    check_age(authority, directory / AUTHORITY, option)
     try:
         certificate.verify_directly_issued_by(authority)
     except (InvalidSignature, ValueError, TypeError):
@@ -119,7 +119,8 @@ def _check_key(certificate: x509.Certificate, raw: bytes, path: Path, option: st
         raise _wrong(option, path, f"does not belong to {CERTIFICATE} beside it")
 
 
-def _check_age(certificate: x509.Certificate, path: Path, option: str) -> None:
+def check_age(certificate: x509.Certificate, path: Path, option: str) -> None:
+    """Raise InvalidRequestError unless it is valid by now. path: its file."""
     now = datetime.now(UTC)
     if certificate.not_valid_after_utc < now:
         raise _wrong(option, path, f"expired at {certificate.not_valid_after_utc:%F %T} UTC")

@@ -10,6 +10,7 @@ import stat
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from datetime import datetime, tzinfo
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from essa_cli.errors import CliError
 from shared.errors import InvalidRequestError, NameTakenError, TokenRefusedError
 from shared.essa.v1 import enrolment_pb2 as pb
 from shared.identity import Identity, Role
+from shared.rpc import tls
 from shared.rpc.channel import Address, HostUnreachableError, connect
 from shared.rpc.tls import identity_of, load_tls
 from tests.process.host_process import essa_here
@@ -527,6 +529,38 @@ def test_each_thing_that_is_waited_for_is_said_at_once(monkeypatch: pytest.Monke
     assert [line["event"] for line in logs] == ["token_awaited", "authority_awaited"]
     with pytest.raises(CliError, match="why"):
         enrol.Patience(0.0).wait(failure, "token")
+
+
+def test_an_authority_that_has_expired_gives_nothing_out(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Later(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Later:
+            return cls.fromtimestamp(time.time() + 3 * 86_400, tz)
+
+    monkeypatch.setattr(tls, "datetime", Later)
+    with pytest.raises(InvalidRequestError, match=r"ca\.pem expired at"):
+        Authority(place.authority.directory)
+
+
+def test_who_has_enrolled_is_logged_and_no_token_is(place: Place, tmp_path: Path) -> None:
+    guests = place.places[Role.GUEST]
+    token = Token.read(waiting(guests)[0])
+    logs: list[Any] = []
+
+    async def run() -> None:
+        async with place.served() as address:
+            with structlog.testing.capture_logs() as captured:
+                await asyncio.to_thread(enrol.enrol, address, guests, "g", tmp_path / "g", 5.0)
+            logs.extend(captured)
+
+    asyncio.run(run())
+    assert [(line["event"], line["holder"]) for line in logs] == [("enrolled", "guest g")]
+    word = token.text().split()[1].decode()
+    for text in (repr(token), repr(logs)):
+        assert word not in text
+        assert repr(token.secret) not in text
 
 
 def test_health_of_an_authority(place: Place) -> None:
