@@ -85,9 +85,9 @@ class EnrolmentServicer(enrolment_pb2_grpc.EnrolmentServiceServicer):
         if len(request.token) != TOKEN_BYTES:
             text = f"token has {len(request.token)} bytes; it must have {TOKEN_BYTES}"
             raise InvalidRequestError(text, field="token", value=len(request.token))
-        key = key_of(request.request)
         try:
-            pem = self._tokens.trade(request.token, request.name, key)
+            self._tokens.check(request.token)  # without a token nobody's request is taken apart
+            pem = self._tokens.trade(request.token, request.name, key_of(request.request))
         except CliError as error:
             self.bug_found(error)
             raise DrainingError("the authority stops: it cannot use its directory") from None

@@ -192,6 +192,14 @@ class Tokens:
         known, spent = ((place / number).exists() for place in (self._tokens, self._spent))
         return known and not spent and token.authority == self._authority.pem
 
+    def check(self, secret: bytes) -> None:
+        """Raise TokenRefusedError for a token that is none of this authority's, spent or not, and
+        CliError for a directory that cannot be used."""
+        try:
+            self._role(_hash(secret))
+        except OSError as error:
+            raise self._unusable(error) from None
+
     def trade(self, secret: bytes, name: str, key: ec.EllipticCurvePublicKey) -> bytes:
         """A certificate in PEM for the token, the same one again for the same name and key.
 
@@ -203,12 +211,14 @@ class Tokens:
             raise InvalidRequestError(text, field="name", value=name)
         spki = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         wanted = {"name": name, "key": _hash(spki)}
-        directory = self._authority.directory
         try:
-            with alone(directory / _LOCK):
+            with alone(self._authority.directory / _LOCK):
                 return self._trade(_hash(secret), wanted, key)
         except OSError as error:
-            raise CliError(f"{directory} cannot be used: {error.strerror}") from None
+            raise self._unusable(error) from None
+
+    def _unusable(self, error: OSError) -> CliError:
+        return CliError(f"{self._authority.directory} cannot be used: {error.strerror}")
 
     def _trade(self, number: str, wanted: dict[str, str], key: ec.EllipticCurvePublicKey) -> bytes:
         role = self._role(number)

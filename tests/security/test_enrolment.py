@@ -340,6 +340,23 @@ def test_what_the_service_answers(place: Place, change: Change, code: grpc.Statu
     asyncio.run(run())
 
 
+def test_nobody_s_request_is_taken_apart_without_a_token(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def parse(raw: bytes) -> None:
+        raise AssertionError("taken apart")
+
+    monkeypatch.setattr(enrolment, "key_of", parse)
+
+    async def run() -> None:
+        async with place.served() as address:
+            request = pb.EnrolRequest(token=bytes(32), name="web-1", request=b"x")
+            code = await ask(place, address, request.SerializeToString())
+            assert code is grpc.StatusCode.UNAUTHENTICATED
+
+    asyncio.run(run())
+
+
 def test_a_request_is_signed_with_its_own_key_of_the_one_kind(place: Place) -> None:
     good = request_of(new_key())
     version = good.index(b"\x02\x01\x00") + 2
