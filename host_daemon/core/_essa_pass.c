@@ -6,6 +6,9 @@
  * - No transition stands here: the tables of tables.py come in as bytes.
  * - An element that needs more (flags, an exception, a list that only release.py can drain and
  *   that is full) ends the pass. What went before is done, it and what comes after are not.
+ * - Of a long array the elements are executed without the interpreter: gRPC's threads get at it
+ *   meanwhile, and what they have ready is there when the loop asks. What is written to belongs
+ *   to the core, which one thread alone ever enters.
  * - A block's states come first, then what hangs on some of them: most pages' places are of no
  *   interest, and not worth a line of the cache each.
  *
@@ -28,6 +31,7 @@ enum {
 	ORC_COUNT = 7,
 	ENTRY_SIZE = 3,		/* pfn, slot, generation */
 	LIST_MAX = 511,		/* RELEASE_LIST_MAX */
+	LONG = 4096,		/* elements for which it pays to let other threads run */
 };
 
 enum { ORCS, PFNS, LISTED, STATES, KEYS, LOCATION, KINDS, GENERATIONS, TABLE, BUFFERS };
@@ -127,70 +131,86 @@ static size_t transitions(const struct pass *p, size_t index, size_t end, struct
 	return index;
 }
 
-static int no_place(void)
+/* What has gone wrong where the interpreter is not held. */
+struct failure {
+	enum { NONE, NO_PLACE, NOT_HELD, NO_MEMORY } kind;
+	uint32_t slot;
+};
+
+static const struct failure none = { NONE, 0 }, no_place = { NO_PLACE, 0 }, no_memory = { NO_MEMORY, 0 };
+
+/* Whether it is one: then it is raised. */
+static int raised(struct failure failure)
 {
-	PyErr_SetString(PyExc_SystemError, "a page's frame or slot does not exist");
-	return -1;
+	switch (failure.kind) {
+	case NONE:
+		return 0;
+	case NO_PLACE:
+		PyErr_SetString(PyExc_SystemError, "a page's frame or slot does not exist");
+		break;
+	case NOT_HELD:
+		PyErr_Format(PyExc_SystemError, "slot %u is not held", failure.slot);
+		break;
+	case NO_MEMORY:
+		PyErr_NoMemory();
+	}
+	return 1;
 }
 
 /* The kinds of the frames of the resident pages: those of their last states. */
-static int note_kinds(const struct pass *p, const struct rest *rest)
+static struct failure note_kinds(const struct pass *p, const struct rest *rest)
 {
 	for (size_t i = 0; i < rest->moved; i++) {
 		uint32_t pfn = rest->move[i], frame = p->location[pfn];
 
 		if (frame >= p->frame_end)
-			return no_place();
+			return no_place;
 		p->kinds[frame] = p->table[(p->keys[pfn] & KEY_CHANGED) << 6 | p->states[pfn]]
 				  >> KIND_SHIFT & KIND_MASK;
 	}
-	return 0;
+	return none;
 }
 
 /* Let go of the slots that so many entries name, and list them in out. */
-static int free_slots(const uint32_t *entry, size_t count, uint16_t *generations, size_t slot_end,
-		      uint32_t *out)
+static struct failure free_slots(const uint32_t *entry, size_t count, uint16_t *generations,
+			       size_t slot_end, uint32_t *out)
 {
 	for (size_t i = 0; i < count; i++) {
 		uint32_t slot = entry[i * ENTRY_SIZE + 1];
 
-		if (slot >= slot_end || !(generations[slot] & 1)) {
-			PyErr_Format(PyExc_SystemError, "slot %u is not held", slot);
-			return -1;
-		}
+		if (slot >= slot_end || !(generations[slot] & 1))
+			return (struct failure){ NOT_HELD, slot };
 		generations[slot]++;
 		out[i] = slot;
 	}
-	return 0;
+	return none;
 }
 
-static int drain(const struct pass *p, struct list *list)
+static struct failure drain(const struct pass *p, struct list *list)
 {
 	size_t count = list->freed_count + list->used;
-	uint32_t *freed = PyMem_Realloc(list->freed, count * sizeof(*freed));
+	uint32_t *freed = PyMem_RawRealloc(list->freed, count * sizeof(*freed));
+	struct failure failure;
 
-	if (!freed) {
-		PyErr_NoMemory();
-		return -1;
-	}
+	if (!freed)
+		return no_memory;
 	list->freed = freed;
-	if (free_slots(list->entries, list->used, p->generations, p->slot_end,
-		       freed + list->freed_count))
-		return -1;
+	failure = free_slots(list->entries, list->used, p->generations, p->slot_end,
+			     freed + list->freed_count);
 	list->freed_count = count;
 	list->used = 0;
-	return 0;
+	return failure;
 }
 
 /* Put slots on the list, which has room for them all or is drained here. */
-static int release(const struct pass *p, const struct rest *rest, struct list *list)
+static struct failure release(const struct pass *p, const struct rest *rest, struct list *list)
 {
 	for (size_t i = 0; i < rest->released; i++) {
 		uint32_t pfn = rest->release[i], slot = p->location[pfn];
 		uint32_t *entry = list->entries + list->used * ENTRY_SIZE;
 
 		if (slot >= p->slot_end)
-			return no_place();
+			return no_place;
 		if (!slot)
 			continue;
 		entry[0] = pfn;
@@ -198,10 +218,14 @@ static int release(const struct pass *p, const struct rest *rest, struct list *l
 		entry[2] = p->generations[slot];
 		if (!p->keeps_slot)
 			p->location[pfn] = 0;
-		if (++list->used == LIST_MAX && p->drains && drain(p, list))
-			return -1;
+		if (++list->used == LIST_MAX && p->drains) {
+			struct failure failure = drain(p, list);
+
+			if (failure.kind)
+				return failure;
+		}
 	}
-	return 0;
+	return none;
 }
 
 static int check(const Py_buffer *views)
@@ -250,10 +274,11 @@ static int add_counts(PyObject *list, const uint64_t *counts)
 	return 0;
 }
 
-/* How many elements were executed, or SIZE_MAX. */
-static size_t blocks(const struct pass *p, struct list *list)
+/* Execute elements; done: how many. */
+static struct failure blocks(const struct pass *p, struct list *list, size_t *done)
 {
 	struct rest rest;
+	struct failure failure;
 	size_t index = 0, begin, end;
 
 	do {
@@ -262,10 +287,12 @@ static size_t blocks(const struct pass *p, struct list *list)
 		begin = index;
 		end = Py_MIN(p->length, begin + Py_MIN(BLOCK, room));
 		index = transitions(p, begin, end, &rest);
-		if (release(p, &rest, list) || note_kinds(p, &rest))
-			return SIZE_MAX;
-	} while (index > begin && index == end);
-	return index;
+		failure = release(p, &rest, list);
+		if (!failure.kind)
+			failure = note_kinds(p, &rest);
+	} while (!failure.kind && index > begin && index == end);
+	*done = index;
+	return failure;
 }
 
 static PyObject *run(const Py_buffer *views, Py_ssize_t start, int keeps_slot, int drains,
@@ -275,6 +302,8 @@ static PyObject *run(const Py_buffer *views, Py_ssize_t start, int keeps_slot, i
 	PyObject *result = PyBytes_FromStringAndSize(NULL, length), *answer = NULL;
 	size_t listed = views[LISTED].len / (4 * ENTRY_SIZE), done;
 	uint64_t counts[ORC_COUNT] = { 0 };
+	PyThreadState *others = NULL;
+	struct failure failure;
 	struct list list;
 
 	if (!result)
@@ -301,8 +330,12 @@ static PyObject *run(const Py_buffer *views, Py_ssize_t start, int keeps_slot, i
 	list.used = listed;
 	list.freed = NULL;
 	list.freed_count = 0;
-	done = blocks(&pass, &list);
-	if (done != SIZE_MAX && !add_counts(count_list, counts) &&
+	if (length >= LONG)
+		others = PyEval_SaveThread();
+	failure = blocks(&pass, &list, &done);
+	if (others)
+		PyEval_RestoreThread(others);
+	if (!raised(failure) && !add_counts(count_list, counts) &&
 	    (done == pass.length || !_PyBytes_Resize(&result, done))) {
 		const char *entries = list.used == listed && !list.freed ? NULL : (char *)list.entries;
 
@@ -310,7 +343,7 @@ static PyObject *run(const Py_buffer *views, Py_ssize_t start, int keeps_slot, i
 				       (Py_ssize_t)(list.used * ENTRY_SIZE * 4),
 				       (const char *)list.freed, (Py_ssize_t)(list.freed_count * 4));
 	}
-	PyMem_Free(list.freed);
+	PyMem_RawFree(list.freed);
 	Py_XDECREF(result);
 	return answer;
 }
@@ -320,8 +353,9 @@ PyDoc_STRVAR(run_doc,
 "    generations, table) -> (result, entries, freed)\n\n"
 "Execute elements from start on: their result bytes, the release list that was listed as it is\n"
 "now or None if it is the same, and None or the slots that were freed because it was full.\n"
-"Atomic: it holds the interpreter. Raises ValueError for buffers that do not fit together,\n"
-"nothing changed, and SystemError for a page whose place is outside them or a slot that is free.");
+"Other threads may run meanwhile, so the buffers must be the caller's thread's alone. Raises\n"
+"ValueError for buffers that do not fit together, nothing changed, and SystemError for a page\n"
+"whose place is outside them or a slot that is free.");
 
 static PyObject *py_run(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 {
@@ -384,8 +418,8 @@ static PyObject *py_free(PyObject *module, PyObject *const *args, Py_ssize_t nar
 			PyErr_SetString(PyExc_ValueError,
 					"entries must hold three numbers for each of slots");
 		else
-			failed = free_slots(views[NAMED].buf, count, views[HELD].buf,
-					    views[HELD].len / 2, views[SLOTS].buf);
+			failed = raised(free_slots(views[NAMED].buf, count, views[HELD].buf,
+						   views[HELD].len / 2, views[SLOTS].buf));
 	}
 	while (got--)
 		PyBuffer_Release(&views[got]);
