@@ -102,13 +102,19 @@ class EssaServicer(essa_pb2_grpc.EssaServiceServicer):
             check_name(context, session.spec.name)
         return session
 
-    async def _let_through(
-        self, method: str, request: Any, context: Any, issuer: int = 0, command: Essa | None = None
+    async def _strike(
+        self,
+        method: str,
+        session: GuestSession,
+        request: Any,
+        context: Any,
+        issuer: int = 0,
+        command: Essa | None = None,
     ) -> tuple[GuestSession, Rule | None]:
-        """The session that a call names, and the fault that has struck the call."""
-        session = self._session(request.session, context)
-        if not self._book.calls:
-            return session, None
+        """Let injected faults have their way with a call: its session then, and what struck it.
+
+        Asked for only where there is one: it costs a call that nothing strikes too much.
+        """
         struck = await self._injector.before_call(method, session.spec.name, issuer, command)
         return self._session(request.session, context), struck
 
@@ -138,14 +144,15 @@ class EssaServicer(essa_pb2_grpc.EssaServiceServicer):
         self, request: pb.ExecuteEssaRequest, context: Any
     ) -> pb.ExecuteEssaResponse:
         """Decode, execute, encode; only operation 5 ever has to wait."""
-        self._session(request.session, context)
+        session, struck = self._session(request.session, context), None
         if not request.HasField("essa"):
             raise InvalidRequestError("essa is missing", field="essa")
         command = codec.essa_from_message(request.essa)
         bind(vcpu=request.vcpu)
-        session, struck = await self._let_through(
-            "ExecuteEssa", request, context, request.vcpu, command
-        )
+        if self._book.calls:
+            session, struck = await self._strike(
+                "ExecuteEssa", session, request, context, request.vcpu, command
+            )
         waiter: asyncio.Future[Outcome | None] | None = None
 
         def done(outcome: Outcome | None) -> None:
@@ -158,7 +165,8 @@ class EssaServicer(essa_pb2_grpc.EssaServiceServicer):
             outcome = await waiter
             if outcome is None:
                 raise self._why_ended()
-        await self._injector.after_call(struck)
+        if struck is not None:
+            await self._injector.after_call(struck)
         return codec.essa_response_from_outcome(outcome)
 
     @reports_status
@@ -216,7 +224,9 @@ class EssaServicer(essa_pb2_grpc.EssaServiceServicer):
         self, request: pb.AcknowledgeFaultsRequest, context: Any
     ) -> pb.AcknowledgeFaultsResponse:
         """Forget faults."""
-        session, struck = await self._let_through("AcknowledgeFaults", request, context)
+        session, struck = self._session(request.session, context), None
+        if self._book.calls:
+            session, struck = await self._strike("AcknowledgeFaults", session, request, context)
         numbers = request.numbers
         if len(numbers) > FAULT_NUMBERS_MAX:
             raise InvalidRequestError(
@@ -236,7 +246,9 @@ class EssaServicer(essa_pb2_grpc.EssaServiceServicer):
         self, request: pb.CloseGuestRequest, context: Any
     ) -> pb.CloseGuestResponse:
         """Close a guest."""
-        session, struck = await self._let_through("CloseGuest", request, context)
+        session, struck = self._session(request.session, context), None
+        if self._book.calls:
+            session, struck = await self._strike("CloseGuest", session, request, context)
         self._shell.close_guest(session)
         logger().info("guest_closed")
         await self._injector.after_call(struck)
