@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.cluster import instructions, measures
+from bench.cluster import instructions, measures, up
 from bench.cluster.__main__ import main
 from bench.cluster.instructed import SIDES, execute
 from bench.cluster.load import between
@@ -106,3 +106,26 @@ def test_percentages_are_over_the_plain_side_and_over_before() -> None:
     }
     assert told["percent_over_before"] == {"link": 3.0}
     assert instructions.table(figures, {"link": 200}).row_count == len(SIDES)
+
+
+LOG = """\
+host_1 | essa host ready: listen=0.0.0.0:7000
+host_1 | {"event": "guest_opened", "guest": "b", "timestamp": "2026-01-02T03:04:06.500000Z"}
+host_1 | {"event": "guest_opened", "guest": "a", "timestamp": "2026-01-02T03:04:05.000000Z"}
+host_1 | {"event": "guest_closed", "guest": "a", "timestamp": "2026-01-02T03:04:07.000000Z"}
+"""
+
+
+def test_when_guests_were_opened_stands_in_the_hosts_log() -> None:
+    first, last = up.opened(LOG)
+    assert last - first == 1.5
+
+
+def test_the_time_of_a_start_needs_compose(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert up.main([]) == 1
+    assert "docker-compose is not there" in capsys.readouterr().err
+    assert up.main(["--guests", "0"]) == 2
+    assert "--guests is 0; it must be 1 to 64" in capsys.readouterr().err
