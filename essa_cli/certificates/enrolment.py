@@ -17,8 +17,6 @@ import grpc
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
 from essa_cli.certificates.authority import Authority, key_pem, new_key
 from essa_cli.certificates.tokens import TOKEN_BYTES, Tokens
@@ -29,13 +27,13 @@ from shared.essa.v1 import enrolment_pb2_grpc
 from shared.identity import Identity, Role
 from shared.rpc.channel import SERVER_OPTIONS, Address
 from shared.rpc.sockets import bind
+from shared.rpc.standard import Standard
 from shared.rpc.status import reports_status
 from shared.rpc.tls import identity_of
 from shared.rpc.tolerant import TolerantRegistrar
 from shared.telemetry import logger
 
 _STUBS: Final[Any] = enrolment_pb2_grpc  # generated without types
-_HEALTH: Final[Any] = health  # its types do not know of its aio half
 _SERVICE: Final = pb.DESCRIPTOR.services_by_name["EnrolmentService"].full_name
 
 REQUEST_BYTES_MAX: Final = 4096
@@ -113,16 +111,13 @@ async def serve(
     server = grpc.aio.server(options=_OPTIONS)
     servicer = EnrolmentServicer(tokens)
     _STUBS.add_EnrolmentServiceServicer_to_server(servicer, TolerantRegistrar(server))
-    checker = _HEALTH.aio.HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(checker, server)
-    names = (_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
-    reflection.enable_server_reflection(names, server)
+    standard = Standard()
+    standard.add(server, _SERVICE)
     bound = bind(server, listen, "--listen", _credentials(authority))
     for place in places.values():  # not before it is sure that we are the ones who serve
         tokens.clear(place)
     fill(tokens, places, count)
-    for service in ("", _SERVICE):
-        await checker.set(service, health_pb2.HealthCheckResponse.SERVING)
+    await standard.serving()
     await server.start()
     serving(bound)
     try:

@@ -12,8 +12,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
 from host_daemon.rpc.control_service import ControlServicer
 from host_daemon.rpc.guest_service import BugFound, EssaServicer
@@ -25,13 +23,13 @@ from shared.essa.v1 import essa_pb2_grpc
 from shared.identity import Role
 from shared.rpc.channel import SERVER_OPTIONS, Address
 from shared.rpc.sockets import bind
+from shared.rpc.standard import Standard
 from shared.rpc.tolerant import TolerantRegistrar
 
 if TYPE_CHECKING:
     from shared.rpc.tls import Tls
 
 _STUBS: Final[Any] = essa_pb2_grpc  # generated without types
-_HEALTH: Final[Any] = health  # its types do not know of its aio half
 
 PRIVATE_UMASK: Final = 0o177
 _ESSA_SERVICE: Final = pb.DESCRIPTOR.services_by_name["EssaService"].full_name
@@ -45,7 +43,7 @@ class Servers:
     """
 
     def __init__(self, shell: HostShell, bug_found: BugFound, tls: Tls | None = None) -> None:
-        self._health = _HEALTH.aio.HealthServicer()
+        self._standard = Standard()
         self._tls = tls
         self._guests = self._server(Role.GUEST)
         self._operators = self._server(Role.OPERATOR)
@@ -58,13 +56,8 @@ class Servers:
         )
         _STUBS.add_EssaServiceServicer_to_server(essa, guests)
         _STUBS.add_ControlServiceServicer_to_server(control, operators)
-        for server, service in (
-            (self._guests, _ESSA_SERVICE),
-            (self._operators, _CONTROL_SERVICE),
-        ):
-            health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-            names = (service, health.SERVICE_NAME, reflection.SERVICE_NAME)
-            reflection.enable_server_reflection(names, server)
+        self._standard.add(self._guests, _ESSA_SERVICE)
+        self._standard.add(self._operators, _CONTROL_SERVICE)
 
     def _server(self, role: Role) -> grpc.aio.Server:
         guards = () if self._tls is None else (RoleInterceptor(role),)
@@ -86,14 +79,13 @@ class Servers:
 
     async def start(self) -> None:
         """Serve."""
-        for service in ("", _ESSA_SERVICE, _CONTROL_SERVICE):
-            await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
+        await self._standard.serving()
         await self._guests.start()
         await self._operators.start()
 
     async def stop(self, grace_seconds: float) -> None:
         """Take no new calls, let those under way end, then cut them off."""
-        await self._health.enter_graceful_shutdown()
+        await self._standard.leaving()
         await self._guests.stop(grace_seconds)
         await self._operators.stop(grace_seconds)
         for path in self._paths:
