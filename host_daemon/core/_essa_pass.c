@@ -11,6 +11,8 @@
  *   to the core, which one thread alone ever enters.
  * - A block's states come first, then what hangs on some of them: most pages' places are of no
  *   interest, and not worth a line of the cache each.
+ * - Time goes into instructions first, and into lines of the cache next: the loop over the
+ *   elements is as short as it can be, and everything else is done for those that need it.
  *
  * `free` drains a release list whose entries alone hold their slots.
  */
@@ -21,16 +23,17 @@
 
 enum {
 	STATE_MASK = 0x0f,
-	CONTENT_MASK = 0x03,	/* 0 is resident */
-	RELEASES = 0x20,
 	KEY_CHANGED = 0x02,
+	ORC_COUNT = 7,
+	ROW = 32,		/* entries of an orc: 16 states, change bit clear, then set */
+	CHANGED = 16 / KEY_CHANGED,
 	KIND_SHIFT = 8,
 	KIND_MASK = 0x7f,
-	MOVES = 15,		/* the bit of an entry that gives a resident page another state */
-	BLOCK = 1024,
-	ORC_COUNT = 7,
+	GOES_ON = 15,		/* the bit of an entry that changes more than the state */
 	ENTRY_SIZE = 3,		/* pfn, slot, generation */
 	LIST_MAX = 511,		/* RELEASE_LIST_MAX */
+	COUNT_BITS = 9,		/* seven counts in a register */
+	BLOCK = (1 << COUNT_BITS) - 1,
 	LONG = 4096,		/* elements for which it pays to let other threads run */
 };
 
@@ -50,7 +53,7 @@ static const struct {
 	[LOCATION] = { "location", 1, 4, 0 },
 	[KINDS] = { "kinds", 1, 1, 1 },
 	[GENERATIONS] = { "generations", 1, 2, 1 },
-	[TABLE] = { "table", 0, 2, 256 },
+	[TABLE] = { "table", 0, 2, ORC_COUNT * ROW },
 };
 
 struct pass {
@@ -73,37 +76,37 @@ struct list {
 	uint32_t entries[LIST_MAX * ENTRY_SIZE];
 };
 
-/* What is left to do for some pages of a block, in the order of the elements. */
+/* The elements of a block that change more than a state. */
 struct rest {
-	size_t released, moved;
-	uint32_t release[BLOCK];	/* pages that give up their slot, if they hold one */
-	uint32_t move[BLOCK];		/* resident pages in another state */
+	size_t count;
+	uint32_t pfns[BLOCK];
+	uint16_t entries[BLOCK];	/* whose kind is 0: the page gives up its slot, if it holds one */
 };
 
 /*
  * The first element not executed, at most end.
  *
  * No branch depends on a page's state: states are random to the processor, and a branch that it
- * guesses wrong costs as much as three elements.
+ * guesses wrong costs as much as three elements. A function of its own, so that the loop has
+ * the registers to itself.
  */
-static size_t transitions(const struct pass *p, size_t index, size_t end, struct rest *rest)
+static __attribute__((noinline)) size_t transitions(const struct pass *p, size_t begin, size_t end,
+						    struct rest *rest)
 {
 	/* Bytes may alias anything, so the compiler has to be told that these do not. */
-	const uint8_t *restrict orcs = p->orcs, *restrict keys = p->keys;
-	const char *restrict pfns = p->pfns;
+	const uint8_t *restrict orcs = p->orcs + begin, *restrict keys = p->keys;
+	const char *restrict pfns = p->pfns + begin * sizeof(uint32_t);
 	const uint16_t *restrict table = p->table;
-	const uint32_t *location = p->location;
-	uint8_t *restrict result = p->result, *restrict states = p->states;
-	uint64_t *restrict counts = p->counts;
-	uint32_t *restrict release = rest->release, *restrict move = rest->move;
-	const size_t page_count = p->page_count;
-	size_t released = 0, moved = 0;
+	uint8_t *restrict result = p->result + begin, *restrict states = p->states;
+	const size_t page_count = p->page_count, length = end - begin;
+	uint64_t ones[ORC_COUNT], counted = 0;
+	size_t index, count = 0;
 
-	for (; index < end; index++) {
-		uint8_t orc = orcs[index], before;
+	for (int orc = 0; orc < ORC_COUNT; orc++)
+		ones[orc] = (uint64_t)1 << orc * COUNT_BITS;
+	for (index = 0; index < length; index++) {
+		size_t orc = orcs[index], before, entry;
 		uint32_t pfn;
-		uint16_t entry;
-		uint32_t releases, moves;
 
 		memcpy(&pfn, pfns + index * sizeof(pfn), sizeof(pfn));
 #if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
@@ -114,21 +117,18 @@ static size_t transitions(const struct pass *p, size_t index, size_t end, struct
 		before = states[pfn];
 		if (before > STATE_MASK)
 			break;
-		entry = table[(keys[pfn] & KEY_CHANGED) << 6 | orc << 4 | before];
-		states[pfn] = entry & STATE_MASK;
-		result[index] = before;
-		counts[orc]++;
-		releases = entry / RELEASES & 1;
-		moves = entry >> MOVES;
-		release[released] = pfn;
-		released += releases;
-		move[moved] = pfn;
-		moved += moves;
-		__builtin_prefetch(&location[pfn & -(releases | moves)], 1);
+		entry = table[orc * ROW + (size_t)(keys[pfn] & KEY_CHANGED) * CHANGED + before];
+		states[pfn] = (uint8_t)entry;
+		result[index] = (uint8_t)before;
+		counted += ones[orc];
+		rest->pfns[count] = pfn;
+		rest->entries[count] = (uint16_t)entry;
+		count += entry >> GOES_ON;
 	}
-	rest->released = released;
-	rest->moved = moved;
-	return index;
+	for (int orc = 0; orc < ORC_COUNT; orc++)
+		p->counts[orc] += counted >> orc * COUNT_BITS & BLOCK;
+	rest->count = count;
+	return begin + index;
 }
 
 /* What has gone wrong where the interpreter is not held. */
@@ -155,20 +155,6 @@ static int raised(struct failure failure)
 		PyErr_NoMemory();
 	}
 	return 1;
-}
-
-/* The kinds of the frames of the resident pages: those of their last states. */
-static struct failure note_kinds(const struct pass *p, const struct rest *rest)
-{
-	for (size_t i = 0; i < rest->moved; i++) {
-		uint32_t pfn = rest->move[i], frame = p->location[pfn];
-
-		if (frame >= p->frame_end)
-			return no_place;
-		p->kinds[frame] = p->table[(p->keys[pfn] & KEY_CHANGED) << 6 | p->states[pfn]]
-				  >> KIND_SHIFT & KIND_MASK;
-	}
-	return none;
 }
 
 /* Let go of the slots that so many entries name, and list them in out. */
@@ -202,30 +188,46 @@ static struct failure drain(const struct pass *p, struct list *list)
 	return failure;
 }
 
-/* Put slots on the list, which has room for them all or is drained here. */
-static struct failure release(const struct pass *p, const struct rest *rest, struct list *list)
+/* Put a page's slot, if it holds one, on the list, which has room for it. */
+static struct failure release(const struct pass *p, uint32_t pfn, struct list *list)
 {
-	for (size_t i = 0; i < rest->released; i++) {
-		uint32_t pfn = rest->release[i], slot = p->location[pfn];
-		uint32_t *entry = list->entries + list->used * ENTRY_SIZE;
+	uint32_t *entry = list->entries + list->used * ENTRY_SIZE, slot = p->location[pfn];
 
-		if (slot >= p->slot_end)
+	if (slot >= p->slot_end)
+		return no_place;
+	if (!slot)
+		return none;
+	entry[0] = pfn;
+	entry[1] = slot;
+	entry[2] = p->generations[slot];
+	if (!p->keeps_slot)
+		p->location[pfn] = 0;
+	return ++list->used == LIST_MAX && p->drains ? drain(p, list) : none;
+}
+
+/* Note the kinds of frames, and give up slots, in the order of the elements. */
+static struct failure see_to(const struct pass *p, struct rest *rest, struct list *list)
+{
+	struct failure failure = none;
+	size_t released = 0;
+
+	for (size_t i = 0; i < rest->count; i++)
+		__builtin_prefetch(&p->location[rest->pfns[i]]);
+	for (size_t i = 0; i < rest->count; i++) {
+		uint32_t pfn = rest->pfns[i], place = p->location[pfn];
+		uint8_t kind = rest->entries[i] >> KIND_SHIFT & KIND_MASK;
+		/* No branch here either: there is no frame 0, and its kind is 0 for good. */
+		uint32_t frame = kind ? place : 0;
+
+		if (frame >= p->frame_end)
 			return no_place;
-		if (!slot)
-			continue;
-		entry[0] = pfn;
-		entry[1] = slot;
-		entry[2] = p->generations[slot];
-		if (!p->keeps_slot)
-			p->location[pfn] = 0;
-		if (++list->used == LIST_MAX && p->drains) {
-			struct failure failure = drain(p, list);
-
-			if (failure.kind)
-				return failure;
-		}
+		p->kinds[frame] = kind;
+		rest->pfns[released] = pfn;
+		released += !kind;
 	}
-	return none;
+	for (size_t i = 0; i < released && !failure.kind; i++)
+		failure = release(p, rest->pfns[i], list);
+	return failure;
 }
 
 static int check(const Py_buffer *views)
@@ -287,9 +289,7 @@ static struct failure blocks(const struct pass *p, struct list *list, size_t *do
 		begin = index;
 		end = Py_MIN(p->length, begin + Py_MIN(BLOCK, room));
 		index = transitions(p, begin, end, &rest);
-		failure = release(p, &rest, list);
-		if (!failure.kind)
-			failure = note_kinds(p, &rest);
+		failure = see_to(p, &rest, list);
 	} while (!failure.kind && index > begin && index == end);
 	*done = index;
 	return failure;

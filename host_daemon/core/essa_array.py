@@ -61,8 +61,8 @@ def _in_passes(
         states, entries, freed = run(
             done, tables.copy_outlives_state, drains, guest.statistics.essa,
             command.orc_bytes, command.pfn_bytes, guest.releases[issuer],
-            guest.states_view, guest.keys_view, guest.location_view, machine.frames.kinds_view,
-            machine.slots.generations_view, tables.both,
+            guest.states, guest.keys, guest.location, machine.frames.kinds,
+            machine.slots.generations, tables.for_pass,
         )  # fmt: skip
         if entries is not None:
             release.replace(machine, guest, issuer, entries, freed)

@@ -12,6 +12,7 @@ from __future__ import annotations
 from array import array
 from dataclasses import dataclass
 from enum import IntEnum
+from itertools import product
 from typing import Final
 
 from shared.arch import (
@@ -51,10 +52,8 @@ DEPENDS: Final = 0x10
 """The change bit decides; the entry is the one for a clear bit."""
 RELEASES: Final = 0x20
 """If the page holds a slot, it goes to the block release list."""
-_CHANGED_ENTRIES: Final = 128
-assert ORC_COUNT << 4 <= _CHANGED_ENTRIES
-_BOTH_KIND_SHIFT: Final = 8
-_BOTH_MOVES: Final = 1 << 15
+_PASS_KIND_SHIFT: Final = 8
+_PASS_GOES_ON: Final = 1 << 15
 
 
 class FrameKind(IntEnum):
@@ -80,9 +79,9 @@ class ModeTables:
     packed[changed]: 256 bytes indexed by `orc << 4 | state`: the state after, and DEPENDS and
       RELEASES. An entry equal to the state means that nothing happens. Orcs that do not
       exist change nothing.
-    both: for orcs that exist, 256 numbers indexed by `change bit << 7 | orc << 4 | state`: the
-      entry of `packed`, from bit 8 on the kind in the state after, and bit 15 if a resident
-      page gets another state.
+    for_pass: for orcs that exist, 224 numbers indexed by `orc << 5 | change bit << 4 | state`:
+      the state after; from bit 8 on the kind of a resident page's frame if the page gets
+      another state; and bit 15 if it does, or if an entry of `packed` RELEASES.
     kinds: 32 bytes indexed by `state | change bit << 3`: the FrameKind of a resident page.
     legal: 256 bytes by whole state byte: 1 where state and flags may stand together.
     copy_outlives_state: a page keeps its slot until its release list entry is processed.
@@ -90,7 +89,7 @@ class ModeTables:
 
     table: TransitionTable
     packed: tuple[bytes, bytes]
-    both: array[int]
+    for_pass: array[int]
     kinds: bytes
     legal: bytes
     copy_outlives_state: bool
@@ -151,14 +150,16 @@ def _legal(table: TransitionTable) -> bytes:
     return bytes(legal)
 
 
-def _both(packed: tuple[bytes, bytes], kinds: bytes) -> array[int]:
+def _for_pass(packed: tuple[bytes, bytes], kinds: bytes) -> array[int]:
     numbers = array("H")
-    for changed, entries in enumerate(packed):
-        for index, entry in enumerate(entries[:_CHANGED_ENTRIES]):
-            before, after = index & STATE_MASK, entry & STATE_MASK
-            moves = before & CONTENT_MASK == RESIDENT and after != before
+    for orc, changed, before in product(range(ORC_COUNT), range(2), range(16)):
+        entry = packed[changed][orc << 4 | before]
+        after = entry & STATE_MASK
+        kind = 0
+        if before & CONTENT_MASK == RESIDENT and after != before:
             kind = kinds[after | changed << 4]
-            numbers.append(entry | kind << _BOTH_KIND_SHIFT | moves * _BOTH_MOVES)
+        goes_on = kind or entry & RELEASES
+        numbers.append(after | kind << _PASS_KIND_SHIFT | bool(goes_on) * _PASS_GOES_ON)
     return numbers
 
 
@@ -172,7 +173,7 @@ def _derive(table: TransitionTable) -> ModeTables:
     return ModeTables(
         table=table,
         packed=packed,
-        both=_both(packed, kinds),
+        for_pass=_for_pass(packed, kinds),
         kinds=kinds,
         legal=_legal(table),
         copy_outlives_state=outlives,

@@ -187,7 +187,7 @@ def buffers(**other: bytes | bytearray) -> list[bytes | bytearray]:
         "location": bytearray(16),
         "kinds": bytearray(1),
         "generations": bytearray(4),
-        "table": bytes(512),
+        "table": bytes(448),
     }
     return list((named | other).values())
 
@@ -214,7 +214,7 @@ def passed(start: int = 0, **other: bytes | bytearray) -> int:
         {"location": bytearray(12)},
         {"kinds": bytearray()},
         {"generations": bytearray()},
-        {"table": bytes(511)},
+        {"table": bytes(447)},
     ],
     ids=lambda other: f"{next(iter(other))} of {len(next(iter(other.values())))}",
 )
@@ -229,8 +229,8 @@ def test_the_pass_stays_inside_its_buffers() -> None:
     assert passed(pfns=np.array([3, 4], "<u4").tobytes()) == 1
     far = bytearray(np.full(4, 9, "<u4").tobytes())
     assert passed(location=far) == 2
-    for flag in (1 << 15, 0x20):  # it moves, it releases
-        table = np.full(256, flag, "<u2").tobytes()
+    for entry in (1 << 15 | 4 << 8, 1 << 15):  # its frame is of another kind; it gives up a slot
+        table = np.full(224, entry, "<u2").tobytes()
         with pytest.raises(SystemError, match="does not exist"):
             passed(location=far, table=table)
     assert passed(5) == 0
@@ -249,7 +249,7 @@ def test_a_full_list_frees_its_slots_only_if_they_are_held() -> None:
     listed = np.tile(np.array([9, 2, 1], "<u4"), (510, 1))
     listed[:, 1] = np.arange(2, 512)
     location = bytearray(np.array([1, 0, 0, 0], "<u4").tobytes())
-    table = np.full(256, 0x20, "<u2").tobytes()
+    table = np.full(224, 1 << 15, "<u2").tobytes()
     named = {"orcs": bytes(1), "pfns": bytes(4), "listed": listed.tobytes(), "table": table}
     held = bytearray(np.ones(512, "<u2").tobytes())
     counts = [0] * 7
