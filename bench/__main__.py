@@ -47,6 +47,7 @@ async def measure(settings: Settings, begins: Begins) -> Results:
         unary=(unary.single, unary.several),
         arrays=arrays.comparison,
         slots_held=arrays.slots_held,
+        refused=arrays.refused,
         gathered=gathered.comparison,
         alone=gathered.alone,
         memory=memory_result,

@@ -2,13 +2,16 @@
 
 Before every round, untimed, the guest's pages are brought back into all eight states, so that
 the arrays change states, frames and slots all the time; after it every result byte is compared
-with the page map.
+with the page map. The same arrays in problem state, whose elements are all refused, go the same
+way: what they cost is not the ESSAs'. They also go before either side is measured, so that what
+is measured is not how cold the processor was after all that.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -18,8 +21,17 @@ from numpy.typing import NDArray
 from bench.client import Envelope, Stream, eventually, open_guest
 from bench.rounds import Comparison
 from bench.settings import ARRAY_LENGTH, VCPUS, Settings
-from shared.arch import CONTENT_MASK, SP, TABLES, Content, Mode, Orc
-from shared.commands import Command, EssaArray, Sske, Store
+from shared.arch import (
+    CONTENT_MASK,
+    ELEMENT_INTERRUPTION,
+    SP,
+    TABLES,
+    Content,
+    InterruptionCode,
+    Mode,
+    Orc,
+)
+from shared.commands import EssaArray, Sske, Store
 from shared.essa.v1 import essa_pb2 as pb
 
 NAME: Final = "arrays"
@@ -28,12 +40,16 @@ SPARE_FRAMES: Final = 8192
 _RANGES_MAX: Final = 1024
 _STATES: Final = TABLES[Mode.SEED].states
 _ORCS: Final = np.array([o for o in Orc if o is not Orc.SET_STABLE_MAKE_RESIDENT], np.uint8)
+_REFUSED: Final = ELEMENT_INTERRUPTION | InterruptionCode.PRIVILEGED_OPERATION
 
 _Pfns = NDArray[np.intp]
 
 
 class Arrays:
-    """The guest with its mix of states, and what the rounds gave."""
+    """The guest with its mix of states, and what the rounds gave.
+
+    refused: ESSAs/s in problem state, by round.
+    """
 
     def __init__(self, host: Any, control: Any, echo: Any, settings: Settings) -> None:
         self._host, self._control, self._echo = host, control, echo
@@ -42,6 +58,7 @@ class Arrays:
         self._stream: Stream
         self._echo_stream: Stream
         self.slots_held: list[int] = []
+        self.refused: list[float] = []
         self.comparison = Comparison(
             name=f"array ESSA, batches of {ARRAY_LENGTH:,}",
             ours="arrays through Execute of the host",
@@ -74,21 +91,38 @@ class Arrays:
         pages = self._random.permutation(settings.array_pages)
         subsets = [np.sort(part) for part in np.split(pages, settings.array_batches)]
         commands = [_array(self._random.choice(_ORCS, len(part)), part) for part in subsets]
-        in_flight = settings.arrays_in_flight
+        refused = [replace(command, problem_state=True) for command in commands]
+        warm, messages, last = map(self._prepare, (refused, commands, refused))
+
+        async def ours() -> float:
+            await self._rate(self._stream, warm)
+            rate, responses = await self._rate(self._stream, messages)
+            self.refused.append(await self._refuse(last))
+            _check([before[command.pfns] for command in commands], messages, responses)
+            return rate
+
+        async def echo() -> float:
+            await self._rate(self._echo_stream, warm)
+            return (await self._rate(self._echo_stream, messages * settings.echo_repeats))[0]
+
+        await self.comparison.round(number, ours, echo)
+
+    async def _refuse(self, messages: list[Envelope]) -> float:
+        """Measure arrays in problem state."""
+        rate, responses = await self._rate(self._stream, messages)
+        _check([np.full(ARRAY_LENGTH, _REFUSED, np.uint8)] * len(messages), messages, responses)
+        return rate
+
+    def _prepare(self, commands: list[EssaArray]) -> list[Envelope]:
+        in_flight = self._settings.arrays_in_flight
         assert len(commands) % in_flight == 0
-        messages = self._stream.prepare(commands, width=1, in_flight=in_flight)
+        return self._stream.prepare(commands, width=1, in_flight=in_flight)
 
-        async def rate(stream: Stream, messages: list[Envelope]) -> float:
-            seconds, responses = await stream.exchange(messages, width=1, in_flight=in_flight)
-            if stream is self._stream:
-                _check(before, commands, messages, responses)
-            return len(messages) * ARRAY_LENGTH / seconds
-
-        await self.comparison.round(
-            number,
-            lambda: rate(self._stream, messages),
-            lambda: rate(self._echo_stream, messages * settings.echo_repeats),
-        )
+    async def _rate(self, stream: Stream, messages: list[Envelope]) -> tuple[float, list[Any]]:
+        """ESSAs/s, and the responses."""
+        in_flight = self._settings.arrays_in_flight
+        seconds, responses = await stream.exchange(messages, width=1, in_flight=in_flight)
+        return len(messages) * ARRAY_LENGTH / seconds, responses
 
     # Setting the scene
 
@@ -138,24 +172,20 @@ class Arrays:
         return np.frombuffer(response.states, np.uint8)
 
 
-def _array(orcs: NDArray[np.uint8], pfns: _Pfns) -> Command:
+def _array(orcs: NDArray[np.uint8], pfns: _Pfns) -> EssaArray:
     return EssaArray.of(orcs, pfns.astype("<u4"))
 
 
 def _check(
-    before: NDArray[np.uint8],
-    commands: list[Command],
-    messages: list[Envelope],
-    responses: list[Any],
+    expected: list[NDArray[np.uint8]], messages: list[Envelope], responses: list[Any]
 ) -> None:
-    """Assert that every element reported the state that its page was in."""
+    """Assert that every element of every array has the result byte that it should have."""
     results = {
         (outcome.vcpu, outcome.number): outcome.essa_array_states
         for response in responses
         for outcome in response.outcomes
     }
-    for command, message in zip(commands, messages, strict=True):
+    for states, message in zip(expected, messages, strict=True):
         item = message.commands[0]
-        states = np.frombuffer(results[item.vcpu, item.number], np.uint8)
-        assert isinstance(command, EssaArray)
-        assert (states == before[command.pfns]).all(), "an array reported wrong states"
+        got = np.frombuffer(results[item.vcpu, item.number], np.uint8)
+        assert np.array_equal(got, states), "an array reported wrong states"

@@ -32,9 +32,11 @@ def test_a_tiny_run_writes_every_figure(tmp_path: Path, capsys: pytest.CaptureFi
     assert set(written["met"]) == set(TARGETS)
     assert written["array"]["slots_held"] == [TINY.preserved_pages] * TINY.rounds
     assert written["array"]["ratio"]["minimum"] <= written["ratios"]["array_essa_vs_echo"]
+    assert written["array_refused"]["ratio"]["minimum"] > 0
     table = capsys.readouterr().out
     assert "divided by" in table
     assert "raw grpc.aio" in table
+    assert "in problem state" in table
 
 
 def test_a_file_that_cannot_be_written_is_one_line(
