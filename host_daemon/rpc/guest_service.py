@@ -96,8 +96,13 @@ class EssaServicer(essa_pb2_grpc.EssaServiceServicer):
 
     def _session(self, message: pb.Session, context: Any) -> GuestSession:
         """The session that a call names; from here on the call's log says whose it is."""
-        session = self._shell.session(message.token, message.incarnation)
+        session = self._named(message, context)
         bind(guest=session.spec.name)
+        return session
+
+    def _named(self, message: pb.Session, context: Any) -> GuestSession:
+        """The session that a call names."""
+        session = self._shell.session(message.token, message.incarnation)
         if self._identified:
             check_name(context, session.spec.name)
         return session
@@ -144,12 +149,12 @@ class EssaServicer(essa_pb2_grpc.EssaServiceServicer):
         self, request: pb.ExecuteEssaRequest, context: Any
     ) -> pb.ExecuteEssaResponse:
         """Decode, execute, encode; only operation 5 ever has to wait."""
-        session, struck = self._session(request.session, context), None
+        session, struck = self._named(request.session, context), None
         if not request.HasField("essa"):
             raise InvalidRequestError("essa is missing", field="essa")
         command = codec.essa_from_message(request.essa)
-        bind(vcpu=request.vcpu)
         if self._book.calls:
+            bind(guest=session.spec.name, vcpu=request.vcpu)
             session, struck = await self._strike(
                 "ExecuteEssa", session, request, context, request.vcpu, command
             )
@@ -159,7 +164,12 @@ class EssaServicer(essa_pb2_grpc.EssaServiceServicer):
             if waiter is not None and not waiter.done():
                 waiter.set_result(outcome)
 
-        outcome = self._shell.execute_by_hand(session, request.vcpu, command, done)
+        try:
+            outcome = self._shell.execute_by_hand(session, request.vcpu, command, done)
+        except Exception:
+            # For whoever reports it. Saying so in every call would cost as much as its ESSA.
+            bind(guest=session.spec.name, vcpu=request.vcpu)
+            raise
         if outcome is None:
             waiter = asyncio.get_running_loop().create_future()
             outcome = await waiter

@@ -12,6 +12,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
 from guest_agent.agent import GuestAgent
@@ -19,6 +20,8 @@ from guest_agent.kernel.guards import FIXED
 from guest_agent.workload.replay import Access
 from host_daemon.core.config import GuestSpec, HostConfig
 from host_daemon.core.host import Host
+from host_daemon.rpc.guest_service import EssaServicer
+from host_daemon.rpc.injection import Injector
 from host_daemon.rpc.sessions import Sessions
 from host_daemon.rpc.shell import HostShell
 from shared import telemetry
@@ -83,6 +86,29 @@ def test_a_bug_is_logged_with_the_vcpu_whose_command_met_it(log: Log) -> None:
     asyncio.run(body())
     (event,) = log.events()
     assert (event["vcpu"], event["number"]) == (2, 1)
+
+
+def test_a_bug_in_a_call_by_hand_is_logged_with_guest_and_vcpu(log: Log) -> None:
+    class Context:
+        async def abort(self, code: grpc.StatusCode, text: str) -> None:
+            assert (code, text) == (grpc.StatusCode.INTERNAL, "bug in the daemon: AssertionError")
+
+    async def body() -> None:
+        host = BrokenHost(HostConfig(frame_count=4, slot_count=64), FirstChoice())
+        shell = HostShell(host, NoDevice(), Sessions(1))  # type: ignore[arg-type]
+        session = shell.open_guest(GuestSpec("web", page_count=8, vcpu_count=4))
+        servicer = EssaServicer(
+            shell, Injector(shell), lambda _: telemetry.logger().error("bug_found")
+        )
+        request = pb.ExecuteEssaRequest(
+            session=pb.Session(token=session.token, incarnation=1), vcpu=2, essa=pb.Essa()
+        )
+        with pytest.raises(AssertionError, match="abort always raises"):
+            await servicer.ExecuteEssa(request, Context())
+
+    asyncio.run(body())
+    (event,) = log.events()
+    assert (event["event"], event["guest"], event["vcpu"]) == ("bug_found", "web", 2)
 
 
 def test_an_agents_events_say_guest_and_vcpu(tmp_path: Path, log: Log) -> None:
