@@ -1,6 +1,7 @@
 """The baseline: a bare grpc.aio server with the host's messages and options that does nothing.
 
-It takes the host's requests and answers with messages of the same types and sizes.
+It takes the host's requests and answers with messages of the same types and sizes, and collects
+garbage as seldom as the host does.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any, Final
 import grpc
 import uvloop
 
+from shared.collection import collect_seldom
 from shared.essa.v1 import essa_pb2 as pb
 from shared.essa.v1 import essa_pb2_grpc
 from shared.rpc.channel import SERVER_OPTIONS, parse_address
@@ -55,4 +57,5 @@ async def serve(address: str) -> None:
 
 
 if __name__ == "__main__":
+    collect_seldom()
     uvloop.run(serve(sys.argv[1]))

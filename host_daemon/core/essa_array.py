@@ -58,11 +58,12 @@ def _in_passes(
     done, length = 0, len(command.orc_bytes)
     parts: list[bytes] = []
     while done < length:
+        # The views, as for everything that may touch any page: check mode knows them as such.
         states, entries, freed = run(
             done, tables.copy_outlives_state, drains, guest.statistics.essa,
             command.orc_bytes, command.pfn_bytes, guest.releases[issuer],
-            guest.states, guest.keys, guest.location, machine.frames.kinds,
-            machine.slots.generations, tables.for_pass,
+            guest.states_view, guest.keys_view, guest.location_view, machine.frames.kinds_view,
+            machine.slots.generations_view, tables.for_pass,
         )  # fmt: skip
         if entries is not None:
             release.replace(machine, guest, issuer, entries, freed)

@@ -107,7 +107,7 @@ def _free_owned(machine: Machine, guest: Guest, entries: array[int]) -> None:
     """Slots that only their entries hold, so that they have the generations named."""
     assert ESSA_PASS is not None
     slots = array("I", bytes(len(entries) // RELEASE_ENTRY_SIZE * entries.itemsize))
-    ESSA_PASS.free(entries, machine.slots.generations, slots)
+    ESSA_PASS.free(entries, machine.slots.generations_view, slots)
     machine.slots.pool.give_many(slots)
     guest.statistics.released += len(slots)
 

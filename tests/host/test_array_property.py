@@ -130,6 +130,19 @@ def test_array_equals_singles(
 
 
 @pytest.mark.parametrize("mode", list(Mode))
+@pytest.mark.parametrize("guard", [True, False])
+@pytest.mark.parametrize("length", [510, 511, 512, 1022, 1023, 4095, 4096, 5000])
+def test_long_arrays_equal_singles(mode: Mode, guard: bool, length: int) -> None:
+    """Across the ends of the pass's blocks, and long enough for it to let other threads run."""
+    pair = twins(mode, length, 40, HostGuards(slot_generation=guard))
+    random = Random(length)
+    for pages in (PAGES, 12):
+        pfns = [random.randrange(pages) for _ in range(length)]
+        compare(*pair, [random.choice((0, 1, 2, 3, 4, 6)) for _ in pfns], pfns)
+    pair[0].host.check()
+
+
+@pytest.mark.parametrize("mode", list(Mode))
 def test_lists_fill_and_drain_in_mid_array(mode: Mode) -> None:
     """More than 511 slots given up by one array, after a list that is part full."""
     left, right = twins(mode, 0, 0, HostGuards())

@@ -102,7 +102,7 @@ def test_without_the_guard_a_page_in_under_way_is_dropped_with_its_copy() -> Non
     assert world.completed.pop(0) == LoadOutcome(bytes(32))
 
 
-def test_without_the_guard_arrays_still_equal_singles_because_they_go_one_by_one() -> None:
+def test_without_the_guard_a_page_given_up_again_frees_its_slots_all_the_same() -> None:
     world = stale_entry(Mode.SEED, guard=False)
     world.essa(2, P)
     world.run(DRAIN, 0)
