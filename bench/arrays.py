@@ -98,7 +98,7 @@ class Arrays:
             await self._rate(self._stream, warm)
             rate, responses = await self._rate(self._stream, messages)
             self.refused.append(await self._refuse(last))
-            _check([before[command.pfns] for command in commands], messages, responses)
+            check_results([before[command.pfns] for command in commands], messages, responses)
             return rate
 
         async def echo() -> float:
@@ -110,7 +110,9 @@ class Arrays:
     async def _refuse(self, messages: list[Envelope]) -> float:
         """Measure arrays in problem state."""
         rate, responses = await self._rate(self._stream, messages)
-        _check([np.full(ARRAY_LENGTH, _REFUSED, np.uint8)] * len(messages), messages, responses)
+        check_results(
+            [np.full(ARRAY_LENGTH, _REFUSED, np.uint8)] * len(messages), messages, responses
+        )
         return rate
 
     def _prepare(self, commands: list[EssaArray]) -> list[Envelope]:
@@ -176,7 +178,7 @@ def _array(orcs: NDArray[np.uint8], pfns: _Pfns) -> EssaArray:
     return EssaArray.of(orcs, pfns.astype("<u4"))
 
 
-def _check(
+def check_results(
     expected: list[NDArray[np.uint8]], messages: list[Envelope], responses: list[Any]
 ) -> None:
     """Assert that every element of every array has the result byte that it should have."""

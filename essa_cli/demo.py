@@ -72,9 +72,7 @@ def demo(
     Real processes over a Unix socket replay windows of the shipped traces, memory
     overcommitted 2:1. Both runs execute the same requests.
     """
-    page_count = parse_pages(memory, "--memory", PAGES_MAX)
-    if page_count < PAGES_MIN:
-        raise CliError(f"--memory is {memory}; it must be at least {PAGES_MIN} pages of 4 KiB")
+    page_count = parse_pages(memory, "--memory", PAGES_MAX, PAGES_MIN)
     if not 1 <= accesses <= ACCESSES_MAX:
         raise CliError(f"--accesses is {accesses}; it must be 1 to {ACCESSES_MAX}")
     try:

@@ -20,7 +20,7 @@ from essa_cli.guest_views import bar, log, print_report
 from essa_cli.pid_file import write_pid_file
 from essa_cli.security import Insecure, TlsDirectory, client_tls
 from guest_agent.agent import GuestAgent, load_plan
-from guest_agent.config import PAGES_MAX, ConfigError, GuestConfig, MixConfig
+from guest_agent.config import PAGES_MAX, PAGES_MIN, ConfigError, GuestConfig, MixConfig
 from guest_agent.disk import DiskFileError
 from guest_agent.kernel.cpu import KernelBug
 from guest_agent.kernel.grace import Grace
@@ -273,7 +273,7 @@ def guest(
         config = GuestConfig(
             host=address,
             name=name or (credentials.identity.name if credentials else f"guest-{os.getpid()}"),
-            page_count=parse_pages(memory, "--memory", PAGES_MAX),
+            page_count=parse_pages(memory, "--memory", PAGES_MAX, PAGES_MIN),
             vcpu_count=vcpus,
             disk=disk,
             hints=hints,

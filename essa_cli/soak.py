@@ -76,8 +76,7 @@ def soak(
     Real processes over a Unix socket: each guest mixes all operations of its kernel over
     several processes, files and vCPUs, and yields at points chosen by the seed.
     """
-    page_count = parse_pages(memory, "--memory", PAGES_MAX)
-    _bound("--memory", page_count, 4 * PAGES_MIN, PAGES_MAX)
+    page_count = parse_pages(memory, "--memory", PAGES_MAX, 4 * PAGES_MIN)
     _bound("--guests", guests, 1, GUESTS_MAX)
     _bound("--vcpus", vcpus, 1, VCPUS_MAX)
     _bound("--operations", operations, guests, 1 << 40)

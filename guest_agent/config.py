@@ -77,15 +77,15 @@ class GuestConfig:
 
     def __post_init__(self) -> None:
         """Raise ConfigError for what cannot run."""
-        self._at_least("memory in pages", self.page_count, PAGES_MIN)
-        self._at_least("vcpus", self.vcpu_count, 1)
-        self._at_least("requests", self.request_limit, 1)
-        self._at_least("swap pages", self.swap_pages, 0)
-        self._at_least("operations", None if self.mix is None else self.mix.operations, 1)
-        self._at_least("cache pages", self.cache_limit, 2 * self.vcpu_count)
+        self._at_least("--memory in pages", self.page_count, PAGES_MIN)
+        self._at_least("--vcpus", self.vcpu_count, 1)
+        self._at_least("--requests", self.request_limit, 1)
+        self._at_least("--swap in pages", self.swap_pages, 0)
+        self._at_least("--operations", None if self.mix is None else self.mix.operations, 1)
+        self._at_least("--cache-pages", self.cache_limit, 2 * self.vcpu_count)
         if self.cache_limit is not None and self.cache_limit >= self.page_count:
             raise ConfigError(
-                f"cache pages is {self.cache_limit}; the guest has {self.page_count} pages in all"
+                f"--cache-pages is {self.cache_limit}; the guest has {self.page_count} pages in all"
             )
         if self.mode is Mode.KVM and self.hints is Hints.VOLATILE:
             raise ConfigError(

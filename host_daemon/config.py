@@ -74,8 +74,8 @@ def wrong(option: str, value: object, bound: str) -> InvalidRequestError:
     return InvalidRequestError(text, field=option, value=str(value), bound=bound)
 
 
-def parse_pages(text: str, option: str, high: int) -> int:
-    """Pages of 4 KiB, from a size such as `64M` or a plain number of pages; 1 to high."""
+def parse_pages(text: str, option: str, high: int, low: int = 1) -> int:
+    """Pages of 4 KiB, from a size such as `64M` or a plain number of pages; low to high."""
     found = _SIZE.fullmatch(text.strip())
     if found is None:
         raise wrong(option, repr(text), "a size such as 64M, or a number of 4 KiB pages")
@@ -85,8 +85,8 @@ def parse_pages(text: str, option: str, high: int) -> int:
         if size % PAGE_SIZE:
             raise wrong(option, text, f"a multiple of {PAGE_SIZE // 1024}K")
         count = size // PAGE_SIZE
-    if not 1 <= count <= high:
-        raise wrong(option, text, f"1 to {high} pages of 4 KiB")
+    if not low <= count <= high:
+        raise wrong(option, text, f"{low} to {high} pages of 4 KiB")
     return count
 
 

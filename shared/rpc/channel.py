@@ -170,6 +170,11 @@ class HostUnreachableError(Exception):
 
 def _unreachable(address: str, error: grpc.aio.AioRpcError) -> HostUnreachableError:
     text = " ".join((error.details() or "").split())
+    if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+        text = (
+            "what answers does not serve this: another version, or the host's other socket "
+            "(guests go to its --listen, operators to its --control)"
+        )
     return HostUnreachableError(f"no answer from {address}: {error.code().name}: {text}")
 
 

@@ -145,11 +145,11 @@ BAD = [
     (["--trace", "{cut}"], "cut off"),
     (["--trace", "{letter}"], "letter"),
     (["--trace", "sqlite", "--memory", "1Q"], "--memory"),
-    (["--trace", "sqlite", "--memory", "8"], "memory in pages is 8; it must be at least 64"),
+    (["--trace", "sqlite", "--memory", "8"], "--memory is 8; it must be 64 to"),
     (["--trace", "sqlite", "--memory", "1T"], "--memory is 1T"),
-    (["--trace", "sqlite", "--vcpus", "0"], "vcpus is 0"),
-    (["--trace", "sqlite", "--requests", "0"], "requests is 0"),
-    (["--trace", "sqlite", "--cache-pages", "99999"], "cache pages is 99999"),
+    (["--trace", "sqlite", "--vcpus", "0"], "--vcpus is 0"),
+    (["--trace", "sqlite", "--requests", "0"], "--requests is 0"),
+    (["--trace", "sqlite", "--cache-pages", "99999"], "--cache-pages is 99999"),
     (["--trace", "sqlite", "--preset", "best"], "--preset is best; it must be seed or fixed"),
     (["--trace", "sqlite", "--without", "luck"], "no such guard"),
     (["--trace", "sqlite", "--host", "here"], "--host is 'here'"),
@@ -188,6 +188,15 @@ def test_a_name_in_use_is_one_line_and_code_2(tmp_path: Path, trace: Path) -> No
         assert (result.returncode, result.stderr.count("\n")) == (2, 1)
         assert "a" in result.stderr
         first.kill()
+
+
+def test_the_hosts_other_socket_is_one_line_and_code_2(tmp_path: Path, trace: Path) -> None:
+    guest = ("guest", "--trace", str(trace), "--memory", "192", "--wait", "0.2", "--host")
+    with new_host(tmp_path) as host:
+        for command in ((*guest, host.control), ("ctl", "status", "--control", host.listen)):
+            result = essa_here(*command)
+            assert (result.returncode, result.stderr.count("\n")) == (2, 1), result.stderr
+            assert "the host's other socket" in result.stderr
 
 
 def test_paging_space_too_small_is_one_line_and_code_2(tmp_path: Path, trace: Path) -> None:

@@ -203,5 +203,5 @@ def test_what_the_user_can_mend(
 
 
 def test_a_swap_device_of_nothing_is_none() -> None:
-    with pytest.raises(ConfigError, match="swap pages is -1"):
+    with pytest.raises(ConfigError, match="--swap in pages is -1"):
         config(Address(path="e"), 1, swap_pages=-1)

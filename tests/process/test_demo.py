@@ -138,7 +138,7 @@ def _pid_of(folder: Path, words: str) -> int | None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--memory", "64"), "at least"),
+        (("--memory", "64"), "it must be 128 to"),
         (("--memory", "much"), "--memory"),
         (("--accesses", "0"), "--accesses"),
         (("--accesses", "many"), "--accesses"),

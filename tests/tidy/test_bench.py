@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from bench.__main__ import main, run
+from bench.arrays import check_results
 from bench.rounds import Comparison, spread
 from bench.settings import TARGETS, TINY
+from shared.essa.v1 import essa_pb2 as pb
 
 
 @pytest.mark.process
@@ -32,7 +35,7 @@ def test_a_tiny_run_writes_every_figure(tmp_path: Path, capsys: pytest.CaptureFi
     assert set(written["met"]) == set(TARGETS)
     assert written["array"]["slots_held"] == [TINY.preserved_pages] * TINY.rounds
     assert written["array"]["ratio"]["minimum"] <= written["ratios"]["array_essa_vs_echo"]
-    assert written["array_refused"]["ratio"]["minimum"] > 0
+    assert written["array_refused"]["our_rate"]["median"] > 0
     table = capsys.readouterr().out
     assert "divided by" in table
     assert "raw grpc.aio" in table
@@ -51,6 +54,15 @@ def test_ratios_are_taken_round_by_round() -> None:
     assert comparison.ratios == [0.5, 2.0, 1.0]
     assert comparison.ratio.median == 1.0
     assert (comparison.ratio.minimum, comparison.ratio.maximum) == (0.5, 2.0)
+
+
+def test_an_array_with_a_wrong_result_byte_ends_the_bench() -> None:
+    message = pb.ExecuteRequest(commands=[pb.NumberedCommand(vcpu=1, number=7)])
+    outcome = pb.NumberedOutcome(vcpu=1, number=7, essa_array_states=b"\x00\x04")
+    responses = [pb.ExecuteResponse(outcomes=[outcome])]
+    check_results([np.array([0, 4], np.uint8)], [message], responses)
+    with pytest.raises(AssertionError, match="wrong states"):
+        check_results([np.array([0, 5], np.uint8)], [message], responses)
 
 
 def test_quartiles_lie_between_the_extremes() -> None:
