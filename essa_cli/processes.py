@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -173,7 +174,8 @@ class LocalProcess:
     def _end(self, number: signal.Signals) -> None:
         started = self._signal(number)
         if number is signal.SIGTERM:
-            self._signal(signal.SIGCONT)
+            with suppress(ProcessLookupError, PermissionError):  # it may have ended already
+                os.kill(started.pid, signal.SIGCONT)
         self._wait(lambda: start_time(started.pid) != started.start_time, END_SECONDS, "end")
 
     def _wait(self, done: Callable[[], bool], seconds: float, what: str) -> None:

@@ -99,6 +99,23 @@ def test_pause_resume_kill_and_start_again(victim: Path) -> None:
     assert not process.runs()
 
 
+def test_one_that_ends_at_once_when_told_to_has_ended(
+    victim: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is resumed after it was told, by when it may be gone."""
+    pid = read_pid_file(victim).pid
+    kill = os.kill
+
+    def killed(number: int, what: int) -> None:
+        kill(number, what)
+        if what == signal.SIGTERM:
+            until(lambda: start_time(pid) is None, "still there")
+
+    monkeypatch.setattr(os, "kill", killed)
+    LocalProcess(victim).terminate()
+    assert not LocalProcess(victim).runs()
+
+
 def test_a_number_that_is_anothers_now_is_refused(victim: Path) -> None:
     data = json.loads(victim.read_text())
     victim.write_text(json.dumps(data | {"start_time": data["start_time"] - 1}))
