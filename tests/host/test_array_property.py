@@ -168,6 +168,7 @@ def test_only_what_needs_more_than_the_table_goes_one_by_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The pass is not only right but built and taken, slots and drains included."""
+    assert essa_array.ESSA_PASS is not None
     world, _ = twins(Mode.SEED, 0, 0, HostGuards())
     alone: list[int] = []
     monkeypatch.setattr(essa_array, "_one", lambda *args: alone.append(args[-1]) or 0)
