@@ -46,10 +46,7 @@ _Pfns = NDArray[np.intp]
 
 
 class Arrays:
-    """The guest with its mix of states, and what the rounds gave.
-
-    refused: ESSAs/s in problem state, by round.
-    """
+    """The guest with its mix of states, and what the rounds gave; refused: in problem state."""
 
     def __init__(self, host: Any, control: Any, echo: Any, settings: Settings) -> None:
         self._host, self._control, self._echo = host, control, echo
@@ -58,11 +55,16 @@ class Arrays:
         self._stream: Stream
         self._echo_stream: Stream
         self.slots_held: list[int] = []
-        self.refused: list[float] = []
         self.comparison = Comparison(
             name=f"array ESSA, batches of {ARRAY_LENGTH:,}",
             ours="arrays through Execute of the host",
             baseline="the same messages through a raw grpc.aio echo",
+            unit="ESSAs/s",
+        )
+        self.refused = Comparison(
+            name="(in problem state",
+            ours="every element refused, all but the ESSAs)",
+            baseline="the same echo",
             unit="ESSAs/s",
         )
 
@@ -97,7 +99,7 @@ class Arrays:
         async def ours() -> float:
             await self._rate(self._stream, warm)
             rate, responses = await self._rate(self._stream, messages)
-            self.refused.append(await self._refuse(last))
+            self.refused.our_rates.append(await self._refuse(last))
             check_results([before[command.pfns] for command in commands], messages, responses)
             return rate
 
@@ -106,6 +108,7 @@ class Arrays:
             return (await self._rate(self._echo_stream, messages * settings.echo_repeats))[0]
 
         await self.comparison.round(number, ours, echo)
+        self.refused.baseline_rates.append(self.comparison.baseline_rates[-1])
 
     async def _refuse(self, messages: list[Envelope]) -> float:
         """Measure arrays in problem state."""

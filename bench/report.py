@@ -9,7 +9,7 @@ from typing import Any
 from rich.table import Table
 
 from bench.memory import MemoryResult
-from bench.rounds import Comparison, Spread, spread
+from bench.rounds import Comparison, spread
 from bench.settings import GATHERED_VCPUS, TARGETS
 
 
@@ -19,23 +19,17 @@ class Results:
 
     unary: by commands in flight, one first. alone: rates with one command in flight, beside
     gathered. slots_held: pages on the paging device at the beginning of each round of arrays.
-    refused: ESSAs/s of the same arrays in problem state, by round.
+    refused: the same arrays in problem state; it has no target.
     """
 
     unary: tuple[Comparison, Comparison]
     arrays: Comparison
     slots_held: list[int]
-    refused: list[float]
+    refused: Comparison
     gathered: Comparison
     alone: list[float]
     memory: MemoryResult
     seconds: float
-
-    @property
-    def refused_ratio(self) -> Spread:
-        """Of the arrays in problem state, by the echo's rates in the same rounds."""
-        rates = zip(self.refused, self.arrays.baseline_rates, strict=True)
-        return spread([ours / echo for ours, echo in rates])
 
     @property
     def headline(self) -> dict[str, float]:
@@ -69,10 +63,7 @@ class Results:
             "unary_one_in_flight": single.as_json(),
             "unary_several_in_flight": several.as_json(),
             "array": self.arrays.as_json() | {"slots_held": self.slots_held},
-            "array_refused": {
-                "our_rate": spread(self.refused).as_json(),
-                "ratio": self.refused_ratio.as_json(),
-            },
+            "array_refused": self.refused.as_json(),
             "gathered": self.gathered.as_json(),
             "one_in_flight_per_second": spread(self.alone).as_json(),
             "memory": self.memory.as_json(),
@@ -98,15 +89,7 @@ def table(results: Results) -> Table:
         _range(rate.minimum / 1e6, rate.maximum / 1e6, 1),
         _target(results, "array_essas_per_second", ">= 10 M"),
     )
-    refused = results.refused_ratio
-    view.add_row(
-        "(in problem state, every element refused: all but the ESSAs)",
-        _rate(statistics.median(results.refused), results.arrays.unit),
-        "the same echo",
-        f"{refused.median:.2f}",
-        _range(refused.lower_quartile, refused.upper_quartile, 2),
-        _range(refused.minimum, refused.maximum, 2),
-    )
+    _add(view, results.refused)
     _add(view, results.gathered, "gathered_vs_single")
     alone = spread(results.alone)
     view.add_row(
@@ -132,9 +115,9 @@ def table(results: Results) -> Table:
     return view
 
 
-def _add(view: Table, comparison: Comparison, target: str) -> None:
+def _add(view: Table, comparison: Comparison, target: str | None = None) -> None:
     ratio = comparison.ratio
-    bound = TARGETS[target]
+    bound = TARGETS[target] if target else None
     view.add_row(
         f"{comparison.name}: {comparison.ours}",
         _rate(statistics.median(comparison.our_rates), comparison.unit),
@@ -143,7 +126,7 @@ def _add(view: Table, comparison: Comparison, target: str) -> None:
         f"{ratio.median:.2f}",
         _range(ratio.lower_quartile, ratio.upper_quartile, 2),
         _range(ratio.minimum, ratio.maximum, 2),
-        _verdict(ratio.median >= bound, f">= {bound:g}"),
+        "" if bound is None else _verdict(ratio.median >= bound, f">= {bound:g}"),
     )
 
 
