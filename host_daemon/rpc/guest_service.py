@@ -149,7 +149,18 @@ class EssaServicer(essa_pb2_grpc.EssaServiceServicer):
         self, request: pb.ExecuteEssaRequest, context: Any
     ) -> pb.ExecuteEssaResponse:
         """Decode, execute, encode; only operation 5 ever has to wait."""
-        session, struck = self._named(request.session, context), None
+        session = self._named(request.session, context)
+        try:
+            return await self._execute_essa(session, request, context)
+        except Exception:
+            # For whoever reports it. Saying so in every call would cost as much as its ESSA.
+            bind(guest=session.spec.name, vcpu=request.vcpu)
+            raise
+
+    async def _execute_essa(
+        self, session: GuestSession, request: pb.ExecuteEssaRequest, context: Any
+    ) -> pb.ExecuteEssaResponse:
+        struck: Rule | None = None
         if not request.HasField("essa"):
             raise InvalidRequestError("essa is missing", field="essa")
         command = codec.essa_from_message(request.essa)
@@ -164,12 +175,7 @@ class EssaServicer(essa_pb2_grpc.EssaServiceServicer):
             if waiter is not None and not waiter.done():
                 waiter.set_result(outcome)
 
-        try:
-            outcome = self._shell.execute_by_hand(session, request.vcpu, command, done)
-        except Exception:
-            # For whoever reports it. Saying so in every call would cost as much as its ESSA.
-            bind(guest=session.spec.name, vcpu=request.vcpu)
-            raise
+        outcome = self._shell.execute_by_hand(session, request.vcpu, command, done)
         if outcome is None:
             waiter = asyncio.get_running_loop().create_future()
             outcome = await waiter
